@@ -1,0 +1,1 @@
+//! filmgate demo.

@@ -1,0 +1,8 @@
+//! The ring and the sockets.
+
+pub mod dial;
+pub mod listen;
+pub mod resolve;
+pub mod runtime;
+mod sys;
+pub mod uring;

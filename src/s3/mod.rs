@@ -1,0 +1,6 @@
+//! What the bytes mean to S3.
+
+pub mod error;
+pub mod escape;
+pub mod operation;
+pub mod target;

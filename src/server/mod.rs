@@ -1,0 +1,5 @@
+//! The process.
+
+pub mod admin;
+pub mod logging;
+pub mod signals;

@@ -1,0 +1,4 @@
+//! TLS as bytes in, bytes out.
+
+pub mod config;
+pub mod session;
