@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io::ErrorKind;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,10 @@ impl<L: Link> Nudge for Client<L> {
             self.wire.interrupt();
         }
     }
+
+    fn abort(&self) {
+        self.wire.abort();
+    }
 }
 
 /// Serves a client until one of the two has had enough.
@@ -55,8 +59,8 @@ where
         }
     };
     let client = Rc::new(Client { wire, idle: Cell::new(false) });
-    let weak = Rc::downgrade(&client);
-    let _registration = shard.register(weak);
+    let nudge: Weak<dyn Nudge> = Rc::downgrade(&(Rc::clone(&client) as Rc<dyn Nudge>));
+    let _registration = shard.register(nudge);
     let mut head = RequestHead::default();
     let mut carried = None;
     for served in 0.. {

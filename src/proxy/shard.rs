@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::access::AccessSink;
 use crate::buffer::Pool;
@@ -86,6 +86,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         for upstream in &self.upstreams {
             upstream.close_idle();
         }
+        self.clients.left.notify_waiters();
     }
 
     /// Whether the shard is going down.
@@ -97,13 +98,33 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// Number of client connections.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.clients.known.borrow().len()
+        self.clients.seated.get()
     }
 
-    /// Whether one more connection fits.
-    #[must_use]
-    pub fn has_room(&self) -> bool {
-        self.connections() < self.limits.connections_max
+    /// Waits until one more connection fits and takes its place. `None` once the shard is going down.
+    pub async fn seat(&self) -> Option<Seat> {
+        while !self.is_draining() {
+            if self.clients.seated.get() < self.limits.connections_max {
+                self.clients.seated.set(self.clients.seated.get() + 1);
+                return Some(Seat { clients: Rc::clone(&self.clients) });
+            }
+            self.clients.left.notified().await;
+        }
+        None
+    }
+
+    /// Waits until the last connection has left.
+    pub async fn emptied(&self) {
+        while self.clients.seated.get() > 0 {
+            self.clients.left.notified().await;
+        }
+    }
+
+    /// Breaks off every connection that is left.
+    pub fn abort(&self) {
+        for client in self.clients.known.borrow().values().filter_map(Weak::upgrade) {
+            client.abort();
+        }
     }
 
     /// Makes a connection known to [`drain`](Self::drain) for as long as the guard lives.
@@ -120,6 +141,9 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
 pub trait Nudge {
     /// Ends the wait for the next request, if that is what the connection does.
     fn nudge(&self);
+
+    /// Breaks the connection off.
+    fn abort(&self);
 }
 
 /// Keeps a connection known to its shard.
@@ -134,8 +158,23 @@ impl Drop for Registration {
     }
 }
 
+/// The place of one client connection among those a shard may have.
+pub struct Seat {
+    clients: Rc<Clients>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.clients.seated.set(self.clients.seated.get() - 1);
+        self.clients.left.notify_waiters();
+        self.clients.left.notify_one();
+    }
+}
+
 #[derive(Default)]
 struct Clients {
+    seated: Cell<usize>,
+    left: Notify,
     draining: Cell<bool>,
     next: Cell<u64>,
     known: RefCell<HashMap<u64, Weak<dyn Nudge>>>,
