@@ -48,3 +48,23 @@ pub enum AccessLog {
     /// Appended to a file.
     File(std::path::PathBuf),
 }
+
+/// Why a gate could not start.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// Serves until told to stop.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn run(_options: Options) -> Result<(), StartError> {
+    Err(StartError("serving is not built yet".to_string()))
+}
