@@ -35,6 +35,9 @@ pub const BULK_BUFFER_BYTES: usize = 272 * 1024;
 /// allows only 256, RFC 8446 §5.2).
 pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2048;
 
+/// Sessions with one upstream kept for resumption, over all shards.
+pub const TLS_SESSIONS_MAX: usize = 256;
+
 /// Buffers one exchange can hold at once: plaintext and ciphertext, both ways, on both sides.
 pub const EXCHANGE_BUFFERS_MAX: usize = 8;
 
