@@ -93,3 +93,9 @@ fn remedy(why: &CertificateError) -> &'static str {
 }
 
 impl std::error::Error for TlsError {}
+
+impl From<TlsError> for std::io::Error {
+    fn from(error: TlsError) -> Self {
+        Self::new(std::io::ErrorKind::InvalidData, error)
+    }
+}
