@@ -39,6 +39,9 @@ pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2048;
 /// heads. A shard serves `buffer-bytes / EXCHANGE_BYTES_MAX` exchanges at once; more of them wait their turn.
 pub const EXCHANGE_BYTES_MAX: usize = 3 * BULK_BUFFER_BYTES + 2 * BUFFER_BYTES;
 
+/// Sessions with one upstream kept for resumption, over all shards.
+pub const TLS_SESSIONS_MAX: usize = 256;
+
 /// Default ceiling of buffer memory a shard may use, in bytes.
 pub const SHARD_BUFFER_BYTES: usize = 512 * 1024 * 1024;
 
