@@ -146,3 +146,61 @@ impl fmt::Display for BodyError {
 }
 
 impl std::error::Error for BodyError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_body_takes_its_bytes_and_no_more() {
+        let mut reader = Reader::from(RequestBody::Length(5));
+        assert_eq!(reader.advance(b""), Ok(Piece::default()));
+        assert_eq!(reader.advance(b"he"), Ok(Piece { consumed: 2, data: 0..2, done: false }));
+        assert_eq!((reader.remaining(), reader.finished()), (Some(3), false));
+        assert_eq!(reader.at_end_of_stream(), Err(BodyError::CutShort));
+        assert_eq!(reader.advance(b"lloGET"), Ok(Piece { consumed: 3, data: 0..3, done: true }));
+        assert_eq!((reader.remaining(), reader.finished()), (Some(0), true));
+        assert_eq!(reader.advance(b"GET"), Ok(Piece { consumed: 0, data: 0..0, done: true }));
+        assert_eq!(reader.at_end_of_stream(), Ok(()));
+    }
+
+    #[test]
+    fn bodies_without_bytes_are_finished_from_the_start() {
+        for mut reader in [
+            Reader::from(RequestBody::None),
+            Reader::from(RequestBody::Length(0)),
+            Reader::from(ResponseBody::None),
+            Reader::from(ResponseBody::Length(0)),
+        ] {
+            assert!(reader.finished() && reader.at_end_of_stream().is_ok(), "{reader:?}");
+            assert_eq!(reader.remaining(), Some(0));
+            assert_eq!(reader.skim(b"GET"), Ok(Skim { consumed: 0, payload: 0, done: true }));
+            assert_eq!(reader.advance(b"GET"), Ok(Piece { consumed: 0, data: 0..0, done: true }));
+        }
+    }
+
+    #[test]
+    fn a_body_until_close_ends_with_the_stream_only() {
+        let mut reader = Reader::from(ResponseBody::UntilClose);
+        assert_eq!(reader.advance(b"any"), Ok(Piece { consumed: 3, data: 0..3, done: false }));
+        assert_eq!(reader.skim(b"thing"), Ok(Skim { consumed: 5, payload: 5, done: false }));
+        assert_eq!((reader.finished(), reader.remaining()), (false, None));
+        assert_eq!(reader.at_end_of_stream(), Ok(()));
+    }
+
+    #[test]
+    fn a_chunked_body_is_skimmed_to_its_end_and_not_beyond() {
+        let wire = b"3\r\nabc\r\n2\r\nde\r\n0\r\nx: y\r\n\r\n0\r\n\r\n";
+        for (body, split) in [(Reader::from(RequestBody::Chunked), 9), (Reader::from(ResponseBody::Chunked), 24)] {
+            let mut reader = body;
+            let front = reader.skim(&wire[..split]).unwrap();
+            assert_eq!((front.consumed, front.done), (split, false));
+            assert_eq!((reader.remaining(), reader.at_end_of_stream()), (None, Err(BodyError::CutShort)));
+            let rest = reader.skim(&wire[split..]).unwrap();
+            assert_eq!((front.payload + rest.payload, split + rest.consumed, rest.done), (5, 26, true));
+            assert_eq!((reader.remaining(), reader.at_end_of_stream()), (Some(0), Ok(())));
+        }
+        let mut reader = Reader::from(RequestBody::Chunked);
+        assert!(matches!(reader.skim(b"3\r\nabc\r\n2\nde"), Err(BodyError::Malformed(_))));
+    }
+}

@@ -271,3 +271,198 @@ const FORBIDDEN_TRAILERS: &[&[u8]] = &[
     b"transfer-encoding",
     b"upgrade",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `wire` fed in steps of `step` bytes. The payload, the bytes consumed and whether the body is complete.
+    fn read(wire: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), BodyError> {
+        let (mut reader, mut payload, mut consumed, mut arrived) = (Chunked::new(), Vec::new(), 0, 0);
+        while !reader.finished() && (consumed < arrived || arrived < wire.len()) {
+            arrived = (arrived + step).min(wire.len());
+            let input = &wire[consumed..arrived];
+            let piece = reader.advance(input)?;
+            assert!(piece.consumed > 0 && piece.data.end <= piece.consumed, "{piece:?}");
+            assert_eq!(piece.done, reader.finished());
+            payload.extend_from_slice(&input[piece.data]);
+            consumed += piece.consumed;
+        }
+        Ok((payload, consumed, reader.finished()))
+    }
+
+    #[test]
+    fn good_bodies_read_alike_whole_byte_by_byte_and_with_trailing_bytes() {
+        let wide = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(4000));
+        for (wire, payload) in [
+            ("0\r\n\r\n", ""),
+            ("000\r\n\r\n", ""),
+            ("5\r\nhello\r\n0\r\n\r\n", "hello"),
+            ("1\r\nh\r\n4\r\nello\r\n0\r\n\r\n", "hello"),
+            ("0000000000000005\r\nhello\r\n0\r\n\r\n", "hello"),
+            ("a\r\n0123456789\r\nA\r\n0123456789\r\n0\r\n\r\n", "01234567890123456789"),
+            ("2\r\n\r\n\r\n0\r\n\r\n", "\r\n"),
+            ("5;a\r\nhello\r\n0;b=c\r\n\r\n", "hello"),
+            ("5;a=\"b;\\\"\\\\ \tc\";d;e=f\r\nhello\r\n0\r\n\r\n", "hello"),
+            ("5\r\n0\r\n\r\n\r\n0\r\n\r\n", "0\r\n\r\n"),
+            ("0\r\nX-Amz-Checksum-Crc32: AAAA==\r\nx:\r\n\r\n", ""),
+            ("1\r\n-\r\n0\r\nX-Obs: \u{e9}\t.\r\n\r\n", "-"),
+            (wide.as_str(), "hello"),
+        ] {
+            let expected = Ok((payload.as_bytes().to_vec(), wire.len(), true));
+            for step in [1, 2, 3, wire.len()] {
+                assert_eq!(read(wire.as_bytes(), step), expected, "{wire:?} by {step}");
+                let more = format!("{wire}0\r\n\r\nGET / HTTP/1.1\r\n\r\n");
+                assert_eq!(read(more.as_bytes(), step), expected, "{more:?} by {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_proper_front_of_a_good_body_is_incomplete() {
+        let wire = b"5;a=\"b\"\r\nhello\r\n1\r\n!\r\n0\r\nx: y\r\n\r\n";
+        for end in 0..wire.len() {
+            for step in [1, wire.len()] {
+                let (payload, consumed, done) = read(&wire[..end], step).unwrap();
+                assert!(b"hello!".starts_with(&payload[..]) && consumed == end && !done, "{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_two_parsers_could_read_differently_is_refused() {
+        for wire in [
+            // Sizes.
+            "\r\n",
+            ";a\r\n",
+            "+5\r\nhello\r\n",
+            "-5\r\nhello\r\n",
+            "-0\r\n",
+            "0x5\r\nhello\r\n",
+            "5h\r\n",
+            "x5\r\n",
+            " 5\r\nhello\r\n",
+            "5 \r\nhello\r\n",
+            "5\t\r\nhello\r\n",
+            "5_0\r\n",
+            "5,5\r\n",
+            "5.0\r\n",
+            "\u{ff15}\r\n",
+            "0 \r\n\r\n",
+            "00000000000000005\r\nhello\r\n",
+            "10000000000000000\r\n",
+            "8000000000000000\r\n",
+            "ffffffffffffffff\r\n",
+            "1\r\na\r\n7fffffffffffffff\r\n",
+            "\0",
+            "5\0\r\n",
+            "\u{b}5\r\n",
+            // Line ends.
+            "5\nhello\r\n",
+            "5\r hello\r\n",
+            "5\rhello\r\n",
+            "5\r\r\nhello",
+            "5\n\r\nhello",
+            "0\n\n",
+            "0\r\n\n",
+            "0\r\n\r\r\n",
+            "0\n\r\n",
+            // Data ends.
+            "5\r\nhello0\r\n\r\n",
+            "5\r\nhello\n0\r\n\r\n",
+            "5\r\nhello\r0\r\n\r\n",
+            "5\r\nhello!\r\n0\r\n\r\n",
+            "5\r\nhell\r\n0\r\n\r\n",
+            "5\r\nhello\r\n\r\n0\r\n\r\n",
+            // Extensions.
+            "5;\r\nhello",
+            "5; a\r\nhello",
+            "5 ;a\r\nhello",
+            "5;a \r\nhello",
+            "5;a =b\r\nhello",
+            "5;a= b\r\nhello",
+            "5;a=\r\nhello",
+            "5;;a\r\nhello",
+            "5;=a\r\nhello",
+            "5;a=\"b\r\nhello",
+            "5;a=\"b\"c\r\nhello",
+            "5;a=\"\\\r\"\r\nhello",
+            "5;a\nhello",
+            "5;a\rb\r\n",
+            "5;a\0b\r\n",
+            "5;a=\"\n\"\r\n",
+            "5;a=\"\0\"\r\n",
+            "5;a=\"\r\n\"\r\n",
+            "5;a,b\r\n",
+            "5;\u{e9}\r\n",
+            "5;a\n\r\nhello",
+            // Trailers.
+            "0\r\n x: y\r\n\r\n",
+            "0\r\nx : y\r\n\r\n",
+            "0\r\nx\r\n\r\n",
+            "0\r\n: y\r\n\r\n",
+            "0\r\nx: y\n\r\n",
+            "0\r\nx: y\r\n z\r\n\r\n",
+            "0\r\nx: y\r\n\n",
+            "0\r\nx: a\rb\r\n\r\n",
+            "0\r\nx: a\0b\r\n\r\n",
+            "0\r\nGET / HTTP/1.1\r\n\r\n",
+            "0\r\nx: \u{7f}\r\n\r\n",
+        ] {
+            for step in [1, wire.len()] {
+                let refused = read(wire.as_bytes(), step);
+                assert!(matches!(refused, Err(BodyError::Malformed(_))), "{wire:?} by {step}: {refused:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn fields_that_frame_or_route_a_message_are_refused_as_trailers() {
+        for name in FORBIDDEN_TRAILERS {
+            let name = std::str::from_utf8(name).unwrap();
+            assert!(name.len() <= TrailerName::default().bytes.len(), "{name}");
+            for spelled in [name.to_owned(), name.to_uppercase(), name.replace('-', "_")] {
+                let wire = format!("0\r\na: b\r\n{spelled}: 5\r\n\r\n");
+                assert!(matches!(read(wire.as_bytes(), 1), Err(BodyError::Malformed(_))), "{wire:?}");
+            }
+            let wire = format!("0\r\nx-{name}: 5\r\n{name}-x: 5\r\n\r\n");
+            assert!(read(wire.as_bytes(), 1).is_ok(), "{wire:?}");
+        }
+    }
+
+    #[test]
+    fn size_lines_extensions_and_trailers_are_bounded() {
+        let line = |n: usize| format!("1;{}\r\n", "x".repeat(n - 4));
+        let fits = line(limits::CHUNK_LINE_BYTES_MAX);
+        assert_eq!(fits.len(), limits::CHUNK_LINE_BYTES_MAX);
+        assert!(read(fits.as_bytes(), 1).is_ok());
+        let too_long = read(line(limits::CHUNK_LINE_BYTES_MAX + 1).as_bytes(), 1);
+        assert!(matches!(too_long, Err(BodyError::TooLarge(_))), "{too_long:?}");
+
+        let many = "1;xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n-\r\n".repeat(EXTENSION_BYTES_MAX / 32 + 1);
+        assert!(matches!(read(many.as_bytes(), many.len()), Err(BodyError::TooLarge(_))));
+
+        let trailers = |n: usize| format!("0\r\nx: {}\r\n\r\n", "y".repeat(n - 7));
+        assert!(read(trailers(limits::TRAILER_BYTES_MAX).as_bytes(), 1).unwrap().2);
+        let too_long = read(trailers(limits::TRAILER_BYTES_MAX + 1).as_bytes(), 7);
+        assert!(matches!(too_long, Err(BodyError::TooLarge(_))), "{too_long:?}");
+    }
+
+    #[test]
+    fn a_reader_that_failed_keeps_failing() {
+        let mut reader = Chunked::new();
+        assert!(reader.advance(b"+").is_err());
+        assert!(reader.advance(b"0\r\n\r\n").is_err());
+        assert!(!reader.finished());
+    }
+
+    #[test]
+    fn one_step_passes_at_most_one_run_of_data() {
+        let wire = b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\nGET";
+        let mut reader = Chunked::new();
+        assert_eq!(reader.advance(wire), Ok(Piece { consumed: 6, data: 3..6, done: false }));
+        assert_eq!(reader.advance(&wire[6..]), Ok(Piece { consumed: 7, data: 5..7, done: false }));
+        assert_eq!(reader.advance(&wire[13..]), Ok(Piece { consumed: 7, data: 7..7, done: true }));
+        assert_eq!(reader.advance(&wire[20..]), Ok(Piece { consumed: 0, data: 0..0, done: true }));
+    }
+}

@@ -223,3 +223,164 @@ pub fn reason(status: u16) -> &'static str {
         _ => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `write` makes of a buffer of `capacity` bytes that already holds `>`.
+    fn written(capacity: usize, write: impl FnOnce(&mut HeadWriter<'_>)) -> Result<String, EncodeError> {
+        let mut out = Buffer::detached(capacity);
+        out.append(b">");
+        let mut head = HeadWriter::new(&mut out);
+        write(&mut head);
+        let result = head.finish();
+        let text = String::from_utf8_lossy(out.filled()).into_owned();
+        assert!(result.is_ok() || text == ">", "an error left {text:?} behind");
+        result.map(|()| text)
+    }
+
+    #[test]
+    fn heads_are_written_as_asked() {
+        let request = written(200, |head| {
+            head.request_line(b"PUT", b"/a%20b?X-Amz-Signature=1")
+                .field(b"Host", b"h")
+                .field(b"Empty", b"")
+                .field(b"Tab", b"a\tb")
+                .field_fmt(b"Content-Length", format_args!("{}", u64::MAX));
+        });
+        let expected = ">PUT /a%20b?X-Amz-Signature=1 HTTP/1.1\r\nHost: h\r\nEmpty: \r\nTab: a\tb\r\n\
+                        Content-Length: 18446744073709551615\r\n\r\n";
+        assert_eq!(request.as_deref(), Ok(expected));
+        let response = written(99, |head| {
+            head.status_line(206, reason(206).as_bytes());
+        });
+        assert_eq!(response.as_deref(), Ok(">HTTP/1.1 206 Partial Content\r\n\r\n"));
+        let bare = written(99, |head| {
+            head.status_line(599, b"");
+        });
+        assert_eq!(bare.as_deref(), Ok(">HTTP/1.1 599 \r\n\r\n"));
+    }
+
+    #[test]
+    fn no_byte_that_could_end_a_line_or_a_word_gets_through() {
+        for byte in (0..=b' ').chain([0x7f]) {
+            let with = |text: &str| [text.as_bytes(), &[byte], b"x"].concat();
+            let refused = |write: &dyn Fn(&mut HeadWriter<'_>)| {
+                let result = written(500, |head| write(head));
+                assert!(matches!(result, Err(EncodeError::Refused(_))), "{byte:#x}: {result:?}");
+            };
+            refused(&|head| {
+                head.request_line(&with("GET"), b"/");
+            });
+            refused(&|head| {
+                head.request_line(b"GET", &with("/"));
+            });
+            refused(&|head| {
+                head.request_line(b"GET", b"/").field(&with("a"), b"");
+            });
+            refused(&|head| {
+                head.request_line(b"GET", b"/").field_fmt(&with("a"), format_args!(""));
+            });
+            if byte != b'\t' && byte != b' ' {
+                refused(&|head| {
+                    head.status_line(200, &with("OK"));
+                });
+                refused(&|head| {
+                    head.status_line(200, b"OK").field(b"a", &with("b"));
+                });
+                let text = String::from_utf8(with("b")).unwrap();
+                refused(&|head| {
+                    head.status_line(200, b"OK").field_fmt(b"a", format_args!("{text}"));
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_out_of_turn_or_out_of_range_are_refused() {
+        type Write = fn(&mut HeadWriter<'_>);
+        let cases: [(&str, Write); 10] = [
+            ("nothing", |_| {}),
+            ("a field first", |head| {
+                head.field(b"a", b"b");
+            }),
+            ("a formatted field first", |head| {
+                head.field_fmt(b"a", format_args!("b"));
+            }),
+            ("two first lines", |head| {
+                head.status_line(200, b"").status_line(200, b"");
+            }),
+            ("a status too low", |head| {
+                head.status_line(99, b"");
+            }),
+            ("a status too high", |head| {
+                head.status_line(600, b"");
+            }),
+            ("an empty method", |head| {
+                head.request_line(b"", b"/");
+            }),
+            ("an empty target", |head| {
+                head.request_line(b"GET", b"");
+            }),
+            ("a fragment", |head| {
+                head.request_line(b"GET", b"/#a");
+            }),
+            ("an empty name", |head| {
+                head.status_line(200, b"").field(b"", b"b");
+            }),
+        ];
+        for (what, write) in cases {
+            let result = written(99, write);
+            assert!(matches!(result, Err(EncodeError::Refused(_))), "{what}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_does_not_fit_leaves_the_buffer_as_it_was() {
+        let write = |head: &mut HeadWriter<'_>| {
+            head.request_line(b"GET", b"/").field(b"a", b"b").field_fmt(b"c", format_args!("{}", 123));
+        };
+        let len = written(99, write).unwrap().len();
+        assert!(written(len, write).is_ok());
+        for capacity in 1..len {
+            assert_eq!(written(capacity, write), Err(EncodeError::TooLarge), "{capacity}");
+        }
+    }
+
+    #[test]
+    fn consumed_bytes_make_room_for_a_head() {
+        let mut out = Buffer::detached(40);
+        out.append(&[b'x'; 30]);
+        out.consume(28);
+        let mut head = HeadWriter::new(&mut out);
+        head.status_line(200, b"OK").field_fmt(b"a", format_args!("{}", 1));
+        assert_eq!(head.finish(), Ok(()));
+        assert_eq!(out.filled(), b"xxHTTP/1.1 200 OK\r\na: 1\r\n\r\n");
+    }
+
+    #[test]
+    fn a_writer_dropped_unfinished_leaves_nothing_behind() {
+        let mut out = Buffer::detached(99);
+        out.append(b">");
+        HeadWriter::new(&mut out).status_line(200, b"OK").field(b"a", b"b");
+        assert_eq!(out.filled(), b">");
+    }
+
+    #[test]
+    fn chunk_headers_are_plain_hexadecimal_lines() {
+        let mut room = [0; 18];
+        for (len, expected) in [(0, ""), (1, "1\r\n"), (0x10, "10\r\n"), (0xabc_def, "abcdef\r\n")] {
+            assert_eq!(chunk_header(len, &mut room), expected.as_bytes());
+        }
+        assert_eq!(chunk_header(u64::MAX, &mut room), b"ffffffffffffffff\r\n");
+    }
+
+    #[test]
+    fn every_registered_reason_can_be_written() {
+        for status in 100..=599 {
+            assert!(is_value(reason(status).as_bytes()), "{status}");
+        }
+        assert_eq!((reason(421), reason(299)), ("Misdirected Request", ""));
+    }
+}

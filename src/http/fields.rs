@@ -219,3 +219,101 @@ const PROTECTED: &[&str] = &[
     "vary",
     "www-authenticate",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::head::RequestHead;
+
+    fn read(lines: &str) -> (Vec<u8>, Fields) {
+        let block = format!("GET / HTTP/1.1\r\n{lines}\r\n").into_bytes();
+        let fields = RequestHead::parse(&block).expect("a good head").fields;
+        (block, fields)
+    }
+
+    #[test]
+    fn fields_are_found_whatever_the_case_of_their_names() {
+        let (block, fields) = read("hOsT: a\r\nX-One:1\r\nx-one: \t2 \t\r\nX-Empty:\r\nX-Blank: \t \r\n");
+        assert_eq!(fields.get(&block, "Host"), Some(&b"a"[..]));
+        assert_eq!(fields.get(&block, "x-ONE"), Some(&b"1"[..]));
+        assert_eq!(fields.all(&block, "X-One").collect::<Vec<_>>(), [b"1", b"2"]);
+        assert_eq!((fields.count(&block, "x-one"), fields.count(&block, "x-on")), (2, 0));
+        assert_eq!(fields.get(&block, "x-empty"), Some(&b""[..]));
+        assert_eq!(fields.get(&block, "x-blank"), Some(&b""[..]));
+        assert_eq!(fields.get(&block, "x-absent"), None);
+        assert_eq!(fields.iter(&block).next(), Some((&b"hOsT"[..], &b"a"[..])));
+        assert_eq!((fields.len(), fields.is_empty()), (5, false));
+    }
+
+    #[test]
+    fn list_members_are_whole_words_over_all_lines() {
+        let (block, fields) = read("Accept: a,b ,\t C\r\naccept: ,,d\r\n");
+        for (token, expected) in [("A", true), ("b", true), ("c", true), ("d", true), ("", false), ("a,b", false)] {
+            assert_eq!(fields.list_has(&block, "ACCEPT", token), expected, "{token}");
+        }
+    }
+
+    #[test]
+    fn fields_for_one_connection_are_told_from_the_others() {
+        for name in [
+            "Connection",
+            "Keep-Alive",
+            "PROXY-CONNECTION",
+            "te",
+            "Trailer",
+            "Transfer-Encoding",
+            "upgrade",
+            "Proxy-Authorization",
+            "Proxy-Authenticate",
+        ] {
+            assert!(is_hop_by_hop(name.as_bytes()), "{name}");
+        }
+        for name in ["", "Host", "Content-Length", "Connectio", "Connection2", "tf", "Authorization", "Via", "x-amz-te"]
+        {
+            assert!(!is_hop_by_hop(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_takes_away_what_it_names_but_nothing_that_matters_to_everyone() {
+        let names = "X-Hop, close, Host, content-length, Range, if-match, X-Amz-Date, AUTHORIZATION, date, origin";
+        let (block, fields) = read(&format!("Connection: keep-alive\r\nConnection: {names}\r\n"));
+        assert!(named_by_connection(&fields, &block, b"x-hop"));
+        for name in names.split(", ").skip(2) {
+            assert!(!named_by_connection(&fields, &block, name.as_bytes()), "{name}");
+        }
+        assert!(!named_by_connection(&fields, &block, b"x-other"));
+        assert!(!named_by_connection(&fields, &block, b"x-ho"));
+    }
+
+    #[test]
+    fn a_plain_connection_field_names_no_other() {
+        let (block, fields) = read("Connection: close, Keep-Alive, TE, Upgrade\r\nX-Hop: 1\r\n");
+        assert!(!fields.connection_names_fields);
+        assert!(!named_by_connection(&fields, &block, b"x-hop"));
+    }
+
+    #[test]
+    fn cleared_fields_forget_what_connection_named() {
+        let (block, mut fields) = read("Connection: x-hop\r\n");
+        assert!(named_by_connection(&fields, &block, b"x-hop"));
+        fields.clear();
+        assert!(fields.is_empty() && !fields.connection_names_fields);
+    }
+
+    #[test]
+    fn a_connection_field_with_too_many_options_is_refused() {
+        let head = |n: usize| format!("GET / HTTP/1.1\r\nConnection: {}\r\n\r\n", vec!["a"; n].join(","));
+        assert!(RequestHead::parse(head(CONNECTION_OPTIONS_MAX).as_bytes()).is_ok());
+        let refused = RequestHead::parse(head(CONNECTION_OPTIONS_MAX + 1).as_bytes());
+        assert!(matches!(refused, Err(HeadError::Malformed(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_span_of_something_outside_the_block_is_empty() {
+        let block = b"abcdef".to_vec();
+        assert_eq!(Span::within(&block, &block[2..4]).of(&block), b"cd");
+        assert!(Span::within(&block[..3], &block[2..4]).is_empty());
+        assert!(Span::within(&block[3..], &block[..2]).is_empty());
+    }
+}

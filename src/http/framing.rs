@@ -241,3 +241,200 @@ pub(super) const LENGTH_MAX: u64 = i64::MAX as u64;
 
 const CONTENT_LENGTH: &[u8] = b"content-length";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTH: &str = "length";
+    const CODING: &str = "coding";
+    const HOST: &str = "host";
+
+    fn kind(error: FramingError) -> &'static str {
+        assert!(!error.to_string().is_empty());
+        match error {
+            FramingError::Length(_) => LENGTH,
+            FramingError::UnknownCoding => CODING,
+            FramingError::Host(_) => HOST,
+        }
+    }
+
+    fn request_body(line: &str, fields: &str) -> Result<RequestBody, &'static str> {
+        let block = format!("{line}\r\n{fields}\r\n").into_bytes();
+        let head = RequestHead::parse(&block).unwrap_or_else(|error| panic!("{fields:?}: {error}"));
+        request(&head, &block).map_err(kind)
+    }
+
+    fn response_body(status: &str, fields: &str, method: &str) -> Result<ResponseBody, &'static str> {
+        let block = format!("HTTP/1.1 {status}\r\n{fields}\r\n").into_bytes();
+        let head = ResponseHead::parse(&block).unwrap_or_else(|error| panic!("{fields:?}: {error}"));
+        response(&head, &block, method.as_bytes()).map_err(kind)
+    }
+
+    #[test]
+    fn a_request_body_is_as_long_as_exactly_one_field_says() {
+        use RequestBody::{Chunked, Length, None};
+        for (fields, expected) in [
+            ("", Ok(None)),
+            ("Content-Length: 0\r\n", Ok(Length(0))),
+            ("content-LENGTH:5\r\n", Ok(Length(5))),
+            ("Content-Length: \t5 \r\n", Ok(Length(5))),
+            ("Content-Length: 003\r\n", Ok(Length(3))),
+            ("Content-Length: 5000000000000\r\n", Ok(Length(5_000_000_000_000))),
+            ("Content-Length: 9223372036854775807\r\n", Ok(Length(i64::MAX as u64))),
+            ("Content-Length: 9223372036854775808\r\n", Err(LENGTH)),
+            ("Content-Length: 18446744073709551616\r\n", Err(LENGTH)),
+            ("Content-Length: 36893488147419103237\r\n", Err(LENGTH)),
+            ("Content-Length: 00000000000000000005\r\n", Err(LENGTH)),
+            ("Transfer-Encoding: chunked\r\n", Ok(Chunked)),
+            ("transfer-encoding: CHUNKED\r\n", Ok(Chunked)),
+            ("Transfer-Encoding: gzip\r\n", Err(CODING)),
+            ("Transfer-Encoding: gzip, chunked\r\n", Err(CODING)),
+            ("Transfer-Encoding: identity\r\n", Err(CODING)),
+            ("Transfer-Encoding: chunked, identity\r\n", Err(CODING)),
+            ("Transfer-Encoding: xchunked\r\n", Err(CODING)),
+            ("Transfer-Encoding: chunked, chunked\r\n", Err(LENGTH)),
+            ("Transfer-Encoding: chunked,\r\n", Err(LENGTH)),
+            ("Transfer-Encoding: ,chunked\r\n", Err(LENGTH)),
+            ("Transfer-Encoding:\r\n", Err(LENGTH)),
+            ("Transfer-Encoding: chunked;q=1\r\n", Err(LENGTH)),
+            ("Transfer-Encoding: \"chunked\"\r\n", Err(LENGTH)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", Err(LENGTH)),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", Err(LENGTH)),
+            ("Content-Lengt: 5\r\nContent-Lengthy: 6\r\nTransfer-Encodin: x\r\n", Ok(None)),
+        ] {
+            assert_eq!(request_body("PUT / HTTP/1.1", fields), expected, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_content_length_that_is_not_one_plain_number_is_refused() {
+        for value in [
+            "", "+5", "-5", "-0", "0x5", "5x", "5 5", "5, 5", "5,5", ",5", "5,", "5;", "5.0", "1e3", "5_0", "'5'",
+            "\"5\"", "\u{b2}", "\u{ff15}", "five", "0b1", "5\t5",
+        ] {
+            let fields = format!("Content-Length: {value}\r\n");
+            assert_eq!(request_body("PUT / HTTP/1.1", &fields), Err(LENGTH), "{value:?}");
+            assert_eq!(response_body("200 OK", &fields, "GET"), Err(LENGTH), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn two_announcements_are_refused_even_when_they_agree() {
+        for fields in [
+            "Content-Length: 5\r\nContent-Length: 5\r\n",
+            "Content-Length: 5\r\ncontent-length: 6\r\n",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 0\r\n",
+            "Transfer-Encoding: identity\r\nContent-Length: 5\r\n",
+            "Content_Length: 5\r\n",
+            "Transfer_Encoding: chunked\r\n",
+            "transfer_encoding: chunked\r\nContent-Length: 5\r\n",
+        ] {
+            assert_eq!(request_body("PUT / HTTP/1.1", fields), Err(LENGTH), "{fields:?}");
+            assert_eq!(response_body("200 OK", fields, "GET"), Err(LENGTH), "{fields:?}");
+            assert_eq!(response_body("200 OK", fields, "HEAD"), Err(LENGTH), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn http_1_0_knows_no_transfer_coding() {
+        assert_eq!(request_body("PUT / HTTP/1.0", "Transfer-Encoding: chunked\r\n"), Err(LENGTH));
+        assert_eq!(request_body("PUT / HTTP/1.0", "Content-Length: 5\r\n"), Ok(RequestBody::Length(5)));
+        let block = b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let head = ResponseHead::parse(block).unwrap();
+        assert_eq!(response(&head, block, b"GET").map_err(kind), Err(LENGTH));
+    }
+
+    #[test]
+    fn a_response_body_follows_the_order_of_precedence() {
+        use ResponseBody::{Chunked, Length, None, UntilClose};
+        const FIVE: &str = "Content-Length: 5\r\n";
+        const PIECES: &str = "Transfer-Encoding: chunked\r\n";
+        for (status, fields, method, expected) in [
+            ("200 OK", FIVE, "GET", Ok(Length(5))),
+            ("200 OK", PIECES, "GET", Ok(Chunked)),
+            ("200 OK", "", "GET", Ok(UntilClose)),
+            ("200 OK", FIVE, "HEAD", Ok(None)),
+            ("200 OK", PIECES, "HEAD", Ok(None)),
+            ("200 OK", "", "HEAD", Ok(None)),
+            ("200 OK", FIVE, "head", Ok(Length(5))),
+            ("206 ", FIVE, "GET", Ok(Length(5))),
+            ("403 Forbidden", PIECES, "PUT", Ok(Chunked)),
+            ("403 Forbidden", PIECES, "HEAD", Ok(None)),
+            ("304 Not Modified", FIVE, "GET", Ok(None)),
+            ("304 Not Modified", "", "GET", Ok(None)),
+            ("204 No Content", "", "DELETE", Ok(None)),
+            ("204 No Content", "Content-Length: 0\r\n", "DELETE", Ok(None)),
+            ("204 No Content", FIVE, "DELETE", Err(LENGTH)),
+            ("204 No Content", PIECES, "DELETE", Err(LENGTH)),
+            ("100 Continue", "", "PUT", Ok(None)),
+            ("100 Continue", FIVE, "PUT", Err(LENGTH)),
+            ("103 Early Hints", "", "GET", Ok(None)),
+            ("101 Switching Protocols", "", "GET", Err(LENGTH)),
+            ("200 OK", "Transfer-Encoding: gzip, chunked\r\n", "GET", Err(CODING)),
+        ] {
+            assert_eq!(response_body(status, fields, method), expected, "{status} {fields:?} to {method}");
+        }
+    }
+
+    #[test]
+    fn a_connection_lives_on_as_version_and_options_say() {
+        for (version, fields, expected) in [
+            ("1.1", "", true),
+            ("1.1", "Connection: close\r\n", false),
+            ("1.1", "Connection: keep-alive\r\nConnection: x, CLOSE\r\n", false),
+            ("1.1", "Connection: closed\r\n", true),
+            ("1.0", "", false),
+            ("1.0", "Connection: Keep-Alive\r\n", true),
+            ("1.0", "Connection: keep-alive, close\r\n", false),
+        ] {
+            let block = format!("GET / HTTP/{version}\r\n{fields}\r\n").into_bytes();
+            let head = RequestHead::parse(&block).unwrap();
+            assert_eq!(keeps_alive(head.version, &head.fields, &block), expected, "{version} {fields:?}");
+        }
+    }
+
+    #[test]
+    fn only_http_1_1_waits_for_continue() {
+        for (line, expected) in [
+            ("PUT / HTTP/1.1\r\nExpect: 100-Continue\r\n", true),
+            ("PUT / HTTP/1.0\r\nExpect: 100-continue\r\n", false),
+            ("PUT / HTTP/1.1\r\nExpect: 200-ok\r\n", false),
+            ("PUT / HTTP/1.1\r\n", false),
+        ] {
+            let block = format!("{line}\r\n").into_bytes();
+            assert_eq!(expects_continue(&RequestHead::parse(&block).unwrap(), &block), expected, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_is_for_exactly_one_host() {
+        for (head, expected, target) in [
+            ("GET /a?b HTTP/1.1\r\nHost: H.example:8443\r\n", Ok("H.example:8443"), "/a?b"),
+            ("GET //h/a HTTP/1.1\r\nHost: h\r\n", Ok("h"), "//h/a"),
+            ("GET /http://g/a HTTP/1.1\r\nHost: h\r\n", Ok("h"), "/http://g/a"),
+            ("GET / HTTP/1.0\r\n", Ok(""), "/"),
+            ("OPTIONS * HTTP/1.1\r\nHost: h\r\n", Ok("h"), "*"),
+            ("GET http://h/a%2F?x=/y HTTP/1.1\r\nHost: H\r\n", Ok("H"), "/a%2F?x=/y"),
+            ("GET HTTPS://H:443 HTTP/1.1\r\nHost: h\r\n", Ok("h"), "/"),
+            ("GET http://h HTTP/1.1\r\nHost: h:80\r\n", Ok("h:80"), "/"),
+            ("GET http://h/ HTTP/1.0\r\n", Ok("h"), "/"),
+            ("GET http://h:443/ HTTP/1.1\r\nHost: h\r\n", Err(HOST), "/"),
+            ("GET http://h/ HTTP/1.1\r\nHost: g\r\n", Err(HOST), "/"),
+            ("GET http://u@h/ HTTP/1.1\r\nHost: h\r\n", Err(HOST), "/"),
+            ("GET http://h/ HTTP/1.1\r\n", Err(HOST), "/"),
+            ("GET / HTTP/1.1\r\n", Err(HOST), "/"),
+            ("GET / HTTP/1.1\r\nHost:\r\n", Err(HOST), "/"),
+            ("GET / HTTP/1.1\r\nHost: h\r\nHost: h\r\n", Err(HOST), "/"),
+            ("GET / HTTP/1.0\r\nHost: h\r\nHOST: g\r\n", Err(HOST), "/"),
+            ("GET / HTTP/1.1\r\nHost: h/a\r\n", Err(HOST), "/"),
+        ] {
+            let block = format!("{head}\r\n").into_bytes();
+            let parsed = RequestHead::parse(&block).unwrap_or_else(|error| panic!("{head:?}: {error}"));
+            let host = authority(&parsed, &block).map_err(kind);
+            assert_eq!(host, expected.map(str::as_bytes), "{head:?}");
+            assert_eq!(origin_target(&parsed, &block), target.as_bytes(), "{head:?}");
+        }
+    }
+}

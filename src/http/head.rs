@@ -86,7 +86,8 @@ impl Scan {
 pub struct RequestHead {
     /// The method: a token of at most 32 bytes. Methods are case-sensitive (RFC 9110 §9.1).
     pub method: Span,
-    /// The request target, byte for byte: origin-form, absolute-form or, for OPTIONS, `*`.
+    /// The request target, byte for byte: origin-form, absolute-form or, for OPTIONS, `*`. Bytes above 0x7f are UTF-8:
+    /// S3 keys are, and S3 refuses targets that are not.
     pub target: Span,
     /// The version.
     pub version: Version,

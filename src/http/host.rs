@@ -55,3 +55,79 @@ fn parse_port(digits: &[u8]) -> Option<u16> {
 
 /// A DNS name in text form with its final dot (RFC 1035 §2.3.4).
 const NAME_BYTES_MAX: usize = 254;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_addresses_with_an_optional_port_are_hosts() {
+        for (value, name, port) in [
+            ("s3-proxy.mystudio.com", "s3-proxy.mystudio.com", None),
+            ("a_b.example.:8443", "a_b.example.", Some(8443)),
+            ("10.0.0.1:80", "10.0.0.1", Some(80)),
+            ("[::1]", "[::1]", None),
+            ("[2001:db8::1]:65535", "[2001:db8::1]", Some(65535)),
+            ("h:00443", "h", Some(443)),
+        ] {
+            let host = Host::parse(value.as_bytes()).unwrap_or_else(|| panic!("{value}"));
+            assert_eq!((host.name, host.port), (name.as_bytes(), port), "{value}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_host() {
+        for value in [
+            "",
+            ":",
+            ":80",
+            "h:",
+            "h:0",
+            "h:65536",
+            "h:000443",
+            "h:+1",
+            "h:8 0",
+            "h:80:80",
+            "u@h",
+            "u:p@h",
+            "h/",
+            "h/a",
+            "h?a",
+            "h#a",
+            "a b",
+            "a,b",
+            "a\tb",
+            "h%41",
+            "h\\a",
+            "[::1",
+            "::1",
+            "[]",
+            "[::1]x",
+            "[::1]:",
+            "[g::]",
+            "[v1.a]",
+            "[fe80::1%25eth0]",
+            "h\u{e9}",
+            "a;b",
+            "..",
+            "-",
+            "*",
+            "h\"",
+        ] {
+            assert_eq!(Host::parse(value.as_bytes()), None, "{value}");
+        }
+        assert!(Host::parse(&[b'a'; NAME_BYTES_MAX]).is_some());
+        assert!(Host::parse(&[b'a'; NAME_BYTES_MAX + 1]).is_none());
+    }
+
+    #[test]
+    fn a_missing_port_is_the_default_port() {
+        let agree = |a: &str, b: &str, port| {
+            Host::parse(a.as_bytes()).unwrap().agrees_with(&Host::parse(b.as_bytes()).unwrap(), port)
+        };
+        assert!(
+            agree("H", "h", 443) && agree("h:443", "h", 443) && agree("h", "h:443", 443) && agree("h:1", "h:1", 80)
+        );
+        assert!(!agree("h:443", "h", 80) && !agree("h", "g", 443) && !agree("h:1", "h:2", 80));
+    }
+}
