@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::access::AccessSink;
 use crate::buffer::Buffer;
-use crate::clock::{self, Deadline};
+use crate::clock::{self, Deadline, Now};
 use crate::http::head::{RequestHead, Scan};
 use crate::limits;
 use crate::link::{Dial, Link};
-use crate::proxy::exchange::{self, Next};
+use crate::proxy::exchange::{self, Inbound, Next};
 use crate::proxy::failure::{ClientFault, Failure};
 use crate::proxy::secure::{Secure, Wire};
 use crate::proxy::shard::{Nudge, Shard};
@@ -60,10 +60,11 @@ where
     let mut head = RequestHead::default();
     let mut carried = None;
     for served in 0.. {
-        let (inbound, head_len) = match next_head(&client, &shard, carried.take(), served == 0).await {
-            Awaited::Head(buffer, head_len) => (buffer, head_len),
-            Awaited::Failed(failure) => {
-                exchange::refuse(&client, &shard, &failure).await;
+        let is_last = served + 1 >= shard.limits.connection_requests_max;
+        let inbound = match next_head(&client, &shard, carried.take(), served == 0).await {
+            Awaited::Head(buffer, head_len, begun) => Inbound { buffer, head_len, begun, is_last },
+            Awaited::Failed(failure, begun) => {
+                exchange::refuse(&client, &shard, &failure, begun).await;
                 return linger(&client.wire, &shard).await;
             }
             Awaited::Nothing => {
@@ -71,8 +72,7 @@ where
                 return;
             }
         };
-        let last = served + 1 >= shard.limits.connection_requests_max;
-        match exchange::run(&client, &shard, inbound, head_len, &mut head, last).await {
+        match exchange::run(&client, &shard, inbound, &mut head).await {
             Next::Request(leftover) => carried = leftover,
             Next::Close => return linger(&client.wire, &shard).await,
             Next::Break => return client.wire.abort(),
@@ -82,12 +82,12 @@ where
 
 /// What waiting for a request came to.
 enum Awaited {
-    /// A buffer that starts with a whole head of this many bytes.
-    Head(Buffer, usize),
+    /// A buffer that starts with a whole head of this many bytes, begun then.
+    Head(Buffer, usize, Now),
     /// The client left, or has been idle for too long, or the shard is going down.
     Nothing,
     /// Part of a request came, and it is wrong or late.
-    Failed(Failure),
+    Failed(Failure, Now),
 }
 
 async fn next_head<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, carried: Option<Buffer>, first: bool) -> Awaited
@@ -110,7 +110,8 @@ where
             return Awaited::Nothing;
         }
     }
-    let until = Deadline::after(shard.timeouts.client_head);
+    let begun = clock::now();
+    let until = Deadline::at(begun.mono + shard.timeouts.client_head);
     let mut buffer = carried.unwrap_or_else(|| shard.buffers.take());
     if buffer.capacity() < limits::BUFFER_BYTES || buffer.room() < limits::HEAD_BYTES_MAX {
         buffer.compact();
@@ -118,9 +119,9 @@ where
     loop {
         if !buffer.is_empty() {
             match scan.feed(buffer.filled()) {
-                Ok(Some(head_len)) => return Awaited::Head(buffer, head_len),
+                Ok(Some(head_len)) => return Awaited::Head(buffer, head_len, begun),
                 Ok(None) => {}
-                Err(error) => return Awaited::Failed(ClientFault::Head(error).into()),
+                Err(error) => return Awaited::Failed(ClientFault::Head(error).into(), begun),
             }
         }
         let (result, back) = client.wire.read(buffer, until).await;
@@ -129,7 +130,7 @@ where
             Ok(0) => return Awaited::Nothing,
             Ok(_) => {}
             Err(error) if error.kind() == ErrorKind::TimedOut && !buffer.is_empty() => {
-                return Awaited::Failed(ClientFault::HeadTimedOut.into());
+                return Awaited::Failed(ClientFault::HeadTimedOut.into(), begun);
             }
             Err(_) => return Awaited::Nothing,
         }

@@ -14,7 +14,7 @@ use crate::link::Link;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{Failure, UpstreamFault};
 use crate::proxy::forward::Returning;
-use crate::proxy::relay::{buffer_for, swallow, write_client};
+use crate::proxy::relay::{buffer_for, write_client};
 use crate::proxy::secure::Wire;
 use crate::s3;
 
@@ -37,7 +37,7 @@ pub struct Delivery<'a, L: Link, U: Link> {
 /// How far a delivery came, also when it failed.
 #[derive(Debug, Default)]
 pub struct Delivered {
-    /// Body bytes handed to the client, in the framing they travelled in.
+    /// Body bytes handed to the client, transfer coding not counted.
     pub bytes: u64,
     /// When the first byte of the response was handed to the client.
     pub first_byte: Option<Instant>,
@@ -89,10 +89,10 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
                 out = Some(self.write(plain, delivered).await?);
             } else {
                 out = None;
-                let used = swallow(&mut reader, from.filled()).map_err(|_| UpstreamFault::ResponseMalformed)?;
-                let surplus = used < from.len();
-                from.truncate(used);
-                delivered.bytes += used as u64;
+                let seen = reader.skim(from.filled()).map_err(|_| UpstreamFault::ResponseMalformed)?;
+                let surplus = seen.consumed < from.len();
+                from.truncate(seen.consumed);
+                delivered.bytes += seen.payload as u64;
                 from = self.write(from, delivered).await?;
                 if surplus {
                     return Ok(());
@@ -110,9 +110,10 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
             delivered.s3_code = s3::error::code_of(seen).map(|code| String::from_utf8_lossy(code).into_owned());
         }
         if self.returning != Returning::Unchunked {
-            let used = swallow(reader, input).map_err(|_| UpstreamFault::ResponseMalformed)?;
-            delivered.bytes += out.append(&input[..used]) as u64;
-            return Ok(used);
+            let seen = reader.skim(input).map_err(|_| UpstreamFault::ResponseMalformed)?;
+            out.append(&input[..seen.consumed]);
+            delivered.bytes += seen.payload as u64;
+            return Ok(seen.consumed);
         }
         let mut used = 0;
         while used < input.len() && !reader.finished() {

@@ -49,6 +49,7 @@ pub fn request(
     block: &[u8],
     route: &Route,
     sending: Sending,
+    expects_continue: bool,
 ) -> Result<(), EncodeError> {
     let target = origin_target(head, block);
     let fields = &head.fields;
@@ -73,7 +74,7 @@ pub fn request(
         }
         writer.field(name, value);
     }
-    if fields.get(block, "expect").is_some() && head.version == Version::Http11 {
+    if expects_continue {
         writer.field(b"Expect", b"100-continue");
     }
     match sending {

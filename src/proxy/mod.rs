@@ -10,6 +10,7 @@ pub mod reply;
 pub mod secure;
 pub mod shard;
 pub mod spool;
+pub mod story;
 pub mod upstream;
 
 use std::time::Duration;

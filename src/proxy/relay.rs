@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::buffer::{Buffer, Pool};
 use crate::clock::{self, Deadline, Instant};
-use crate::http::body::{BodyError, Reader};
+use crate::http::body::Reader;
 use crate::http::head::{ResponseHead, Scan};
 use crate::limits;
 use crate::link::Link;
@@ -58,7 +58,7 @@ pub struct Upload<'a> {
     pub reader: Reader,
     /// Body bytes that came along with the head, or all of them when the body was spooled.
     pub first: &'a [u8],
-    /// Body bytes taken so far, in the framing they travel in.
+    /// Body bytes sent so far, transfer coding not counted.
     pub bytes: u64,
     /// Bytes of `first` that belong to the body.
     pub first_used: usize,
@@ -143,12 +143,12 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         loop {
             let window = &upload.first[upload.first_used..];
             let window = &window[..window.len().min(out.room())];
-            let used = swallow(&mut upload.reader, window).map_err(|_| ClientFault::BodyMalformed)?;
-            out.append(&window[..used]);
-            upload.first_used += used;
-            upload.bytes += used as u64;
+            let seen = upload.reader.skim(window).map_err(|_| ClientFault::BodyMalformed)?;
+            out.append(&window[..seen.consumed]);
+            upload.first_used += seen.consumed;
+            upload.bytes += seen.payload as u64;
             out = self.write_upstream(out).await?;
-            if used == 0 || upload.reader.finished() || upload.first_used == upload.first.len() {
+            if seen.consumed == 0 || upload.reader.finished() || upload.first_used == upload.first.len() {
                 break;
             }
         }
@@ -158,10 +158,10 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
                 return Ok(());
             }
             let Some(mut buffer) = self.read_client(turn, upload).await? else { return Ok(()) };
-            let used = swallow(&mut upload.reader, buffer.filled()).map_err(|_| ClientFault::BodyMalformed)?;
-            upload.bytes += used as u64;
-            if used < buffer.len() {
-                upload.leftover = Some(split_off(self.buffers, &mut buffer, used));
+            let seen = upload.reader.skim(buffer.filled()).map_err(|_| ClientFault::BodyMalformed)?;
+            upload.bytes += seen.payload as u64;
+            if seen.consumed < buffer.len() {
+                upload.leftover = Some(split_off(self.buffers, &mut buffer, seen.consumed));
             }
             self.write_upstream(buffer).await?;
         }
@@ -320,18 +320,6 @@ pub async fn write_client<L: Link>(client: &Wire<L>, from: Buffer, patience: Dur
         Err(error) if error.kind() == ErrorKind::TimedOut => Err(ClientFault::Stalled.into()),
         Err(_) => Err(ClientFault::Gone.into()),
     }
-}
-
-/// Advances `reader` over as much of `input` as belongs to the body and says how much that was.
-///
-/// # Errors
-/// When the body's framing is broken.
-pub fn swallow(reader: &mut Reader, input: &[u8]) -> Result<usize, BodyError> {
-    let mut used = 0;
-    while used < input.len() && !reader.finished() {
-        used += reader.advance(&input[used..])?.consumed;
-    }
-    Ok(used)
 }
 
 /// A buffer that fits what is still to come.
