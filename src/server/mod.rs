@@ -169,7 +169,7 @@ impl Gate {
     /// # Errors
     /// The first shard that ended in an error.
     pub fn stop(self) -> io::Result<()> {
-        self.health.set_draining();
+        self.health.drain();
         for stop in &self.stops {
             stop.notify_one();
         }
@@ -202,7 +202,6 @@ pub fn run(options: Options) -> Result<(), StartError> {
         }
     }
     tracing::info!("stopping: transfers may finish, new connections are not taken");
-    signals.stop_at_once_next_time();
     gate.stop().map_err(StartError::Shard)
 }
 
