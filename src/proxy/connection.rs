@@ -14,8 +14,9 @@ use crate::limits;
 use crate::link::{Dial, Link};
 use crate::proxy::exchange::{self, Inbound, Next};
 use crate::proxy::failure::{ClientFault, Failure};
-use crate::proxy::secure::{Secure, Wire};
+use crate::proxy::secure::{HandshakeError, Secure, SecureError, Wire};
 use crate::proxy::shard::{Nudge, Shard};
+use crate::tls::TlsError;
 use crate::tls::config::ServerConfig;
 
 /// One client.
@@ -49,12 +50,9 @@ where
         None => Wire::Plain(link),
         Some(config) => {
             let until = Deadline::after(shard.timeouts.client_handshake);
-            match Secure::accept(link, &config, shard.buffers.clone(), until).await {
+            match Secure::accept(link, &config, &shard.buffers, until).await {
                 Ok(secure) => Wire::Tls(Box::new(secure)),
-                Err(error) => {
-                    tracing::debug!(%error, "a client's TLS handshake failed");
-                    return;
-                }
+                Err(failed) => return turned_away(failed, &shard).await,
             }
         }
     };
@@ -81,6 +79,21 @@ where
             Next::Close => return linger(&client.wire, &shard).await,
             Next::Break => return client.wire.abort(),
         }
+    }
+}
+
+/// A client that did not get as far as TLS. One that speaks plain HTTP to the TLS port is told so, in plain HTTP.
+async fn turned_away<L, D, S>(failed: HandshakeError<L>, shard: &Shard<D, S>)
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
+    tracing::debug!(error = %failed.cause, "a client's TLS handshake failed");
+    if matches!(failed.cause, SecureError::Tls(TlsError::PlainHttp)) {
+        let client = Client { wire: Wire::Plain(failed.link), idle: Cell::new(false) };
+        exchange::refuse(&client, shard, &ClientFault::PlainHttp.into(), clock::now()).await;
+        linger(&client.wire, shard).await;
     }
 }
 

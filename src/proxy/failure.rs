@@ -29,6 +29,8 @@ pub enum Failure {
 /// What a client can do wrong.
 #[derive(Debug)]
 pub enum ClientFault {
+    /// Plain HTTP spoken to the HTTPS port.
+    PlainHttp,
     /// The request head is not HTTP/1.1.
     Head(HeadError),
     /// The request head did not arrive in time.
@@ -145,7 +147,11 @@ impl ClientFault {
         use Phase::{RequestBody, RequestHead, ResponseBody, Route};
         let row = |status, code, slug, at, message: Cow<'static, str>| Row { status, code, slug, message, by: Party::Client, at };
         match self {
-            Self::Head(HeadError::TooLarge) => row(431, "RequestHeaderSectionTooLarge", "head-too-large", RequestHead,
+            Self::PlainHttp => row(400, "InvalidRequest", "plain-http", Phase::Handshake,
+                "This is the gate's HTTPS port; the link must begin with https://.".into()),
+            Self::Head(HeadError::LineTooLarge) => row(414, "RequestHeaderSectionTooLarge", "line-too-large", RequestHead,
+                "The request line is longer than the gate accepts.".into()),
+            Self::Head(HeadError::TooLarge | HeadError::TooManyFields) => row(431, "RequestHeaderSectionTooLarge", "head-too-large", RequestHead,
                 "The request line and headers are larger than the gate accepts.".into()),
             Self::Head(HeadError::Version) => row(505, "InvalidRequest", "version", RequestHead,
                 "The gate speaks HTTP/1.1 and HTTP/1.0.".into()),
@@ -153,7 +159,7 @@ impl ClientFault {
                 format!("The request is not valid HTTP/1.1: {error}.").into()),
             Self::HeadTimedOut => row(408, "RequestTimeout", "head-timeout", RequestHead,
                 "The request's headers did not arrive in time. Please try again.".into()),
-            Self::Framing(error) if error.is_unimplemented() => row(501, "NotImplemented", "transfer-coding", RequestHead,
+            Self::Framing(error @ FramingError::UnknownCoding) => row(501, "NotImplemented", "transfer-coding", RequestHead,
                 format!("The request uses a transfer coding the gate does not have: {error}.").into()),
             Self::Framing(error) => row(400, "InvalidRequest", "framing", RequestHead,
                 format!("The request can be read in more than one way: {error}.").into()),

@@ -12,7 +12,7 @@
 use crate::buffer::Buffer;
 use crate::http::encode::{EncodeError, HeadWriter, reason};
 use crate::http::fields::{Fields, is_hop_by_hop, named_by_connection};
-use crate::http::framing::{RequestBody, ResponseBody, origin_target};
+use crate::http::framing::{RequestBody, ResponseBody, authority, origin_target};
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::policy::route::{Route, UpstreamHost};
 use crate::s3::target::{SignatureKind, Target};
@@ -57,10 +57,11 @@ pub fn request(
     let signed_query = Target::parse(target).signature() != SignatureKind::None;
     let mut writer = HeadWriter::new(out);
     writer.request_line(head.method(block), target);
-    match &route.host {
-        UpstreamHost::Replace(host) => writer.field(b"Host", host.as_bytes()),
-        UpstreamHost::Keep => writer.field(b"Host", crate::http::framing::authority(head, block).unwrap_or_default()),
-    }
+    let host = match &route.host {
+        UpstreamHost::Replace(host) => host.as_bytes(),
+        UpstreamHost::Keep => authority(head, block).unwrap_or_default(),
+    };
+    writer.field(b"Host", host);
     for (name, value) in fields.iter(block) {
         let dropped = match name.len() {
             4 => name.eq_ignore_ascii_case(b"host"),
@@ -84,8 +85,12 @@ pub fn request(
                 writer.field(b"Content-Length", b"0");
             }
         }
-        Sending::Chunked => writer.field(b"Transfer-Encoding", b"chunked"),
-        Sending::Spooled(length) => writer.field_number(b"Content-Length", length),
+        Sending::Chunked => {
+            writer.field(b"Transfer-Encoding", b"chunked");
+        }
+        Sending::Spooled(length) => {
+            writer.field_fmt(b"Content-Length", format_args!("{length}"));
+        }
     }
     writer.finish()
 }
@@ -152,8 +157,12 @@ pub fn response(
 pub fn connection(writer: &mut HeadWriter<'_>, client: Version, after: After) {
     match (client, after) {
         (Version::Http11, After::Keep) | (Version::Http10, After::Close) => {}
-        (Version::Http11, After::Close) => writer.field(b"Connection", b"close"),
-        (Version::Http10, After::Keep) => writer.field(b"Connection", b"keep-alive"),
+        (Version::Http11, After::Close) => {
+            writer.field(b"Connection", b"close");
+        }
+        (Version::Http10, After::Keep) => {
+            writer.field(b"Connection", b"keep-alive");
+        }
     }
 }
 
@@ -174,7 +183,7 @@ pub fn own_response(
     for (name, value) in fields {
         writer.field(name, value);
     }
-    writer.field_number(b"Content-Length", length);
+    writer.field_fmt(b"Content-Length", format_args!("{length}"));
     connection(&mut writer, client, after);
     writer.finish()
 }

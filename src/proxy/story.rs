@@ -12,6 +12,7 @@ use crate::proxy::exchange::Request;
 use crate::proxy::failure::{ClientFault, Failure, Row, UpstreamFault};
 use crate::proxy::secure::Wire;
 use crate::s3::operation;
+use crate::tls::config::Version;
 
 /// The record of an exchange while it is being written.
 pub struct Story {
@@ -28,7 +29,10 @@ impl Story {
     pub fn begin<L: Link>(wire: &Wire<L>, id: String, begun: Now) -> Self {
         let peer = wire.peer().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let mut record = AccessRecord::new(begun.wall, peer);
-        record.tls = wire.tls_version();
+        record.tls = wire.tls_version().map(|version| match version {
+            Version::Tls12 => "1.2",
+            Version::Tls13 => "1.3",
+        });
         record.ended = Ended { by: Party::Gate, at: Phase::Complete };
         record.id = Some(Text::of(&id));
         Self { record, id, begun: begun.mono, upstream_begun: None, response_begun: false }

@@ -24,8 +24,9 @@ use crate::clock::{self, Deadline, Instant};
 use crate::link::{Dial, Link};
 use crate::proxy::Timeouts;
 use crate::proxy::failure::UpstreamFault;
-use crate::proxy::secure::{Secure, Wire};
-use crate::tls::config::{Client, ClientOptions};
+use crate::proxy::secure::{Secure, SecureError, Wire};
+use crate::tls::TlsError;
+use crate::tls::config::{ClientConfig, ClientOptions};
 
 /// One upstream as configured: where to connect and how to be sure of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub struct UpstreamOptions {
 /// One upstream of one shard: its TLS configuration and its idle connections.
 pub struct Upstream<L: Link> {
     index: usize,
-    tls: Option<Client>,
+    tls: Option<ClientConfig>,
     idle_for: Duration,
     idle_max: usize,
     idle: Rc<RefCell<Vec<Rc<Line<L>>>>>,
@@ -50,7 +51,7 @@ pub struct Upstream<L: Link> {
 impl<L: Link + 'static> Upstream<L> {
     /// An upstream without connections. `index` is its place in the configuration.
     #[must_use]
-    pub fn new(index: usize, tls: Option<Client>, idle_for: Duration, idle_max: usize) -> Self {
+    pub fn new(index: usize, tls: Option<ClientConfig>, idle_for: Duration, idle_max: usize) -> Self {
         Self { index, tls, idle_for, idle_max, idle: Rc::default() }
     }
 
@@ -81,10 +82,13 @@ impl<L: Link + 'static> Upstream<L> {
             None => Wire::Plain(link),
             Some(tls) => {
                 let until = Deadline::after(timeouts.upstream_handshake);
-                let secure = Secure::connect(link, tls, buffers.clone(), until).await;
-                Wire::Tls(Box::new(secure.map_err(|error| {
-                    let why = error.to_string();
-                    if error.is_untrusted() { UpstreamFault::Untrusted(why) } else { UpstreamFault::Handshake(why) }
+                let secure = Secure::connect(link, tls, buffers, until).await;
+                Wire::Tls(Box::new(secure.map_err(|failed| {
+                    let why = failed.cause.to_string();
+                    match failed.cause {
+                        SecureError::Tls(TlsError::Untrusted(_)) => UpstreamFault::Untrusted(why),
+                        _ => UpstreamFault::Handshake(why),
+                    }
                 })?))
             }
         };
