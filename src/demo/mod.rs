@@ -10,8 +10,9 @@ mod round_trip;
 mod storage;
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -227,7 +228,8 @@ struct Directory {
 
 impl Directory {
     fn new(keep: bool) -> Result<Self, Problem> {
-        let temporary = tempfile::Builder::new().prefix("filmgate-demo-").tempdir();
+        let owner_only = Permissions::from_mode(0o700);
+        let temporary = tempfile::Builder::new().prefix("filmgate-demo-").permissions(owner_only).tempdir();
         let temporary =
             temporary.map_err(|error| Problem::new("cannot make a temporary directory (TMPDIR names where)", error))?;
         Ok(Self { path: temporary.path().to_owned(), temporary: Some(temporary), keep })

@@ -25,7 +25,7 @@ struct Step {
 
 impl Progress {
     pub(super) fn new() -> Self {
-        let step = Step { number: 0, name: "starting".to_owned(), bytes: 0, since: clock::mono() };
+        let step = Step { number: 0, name: "making the film".to_owned(), bytes: 0, since: clock::mono() };
         Self { step: Mutex::new(step), moved: Arc::default() }
     }
 
@@ -63,7 +63,10 @@ impl Progress {
 impl fmt::Display for Progress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let step = self.step.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        write!(f, "{:>2}. {}", step.number, step.name)?;
+        if step.number > 0 {
+            write!(f, "{:>2}. ", step.number)?;
+        }
+        f.write_str(&step.name)?;
         if step.bytes > 0 {
             let moved = self.moved.load(Ordering::Relaxed);
             let percent = moved.saturating_mul(100) / step.bytes;
@@ -215,6 +218,7 @@ mod tests {
     #[test]
     fn progress_names_the_step_and_how_far_it_is() {
         let progress = Progress::new();
+        assert_eq!(progress.to_string(), "making the film");
         progress.begin("PUT", 200_000_000);
         progress.moved().store(50_000_000, Ordering::Relaxed);
         let line = progress.to_string();

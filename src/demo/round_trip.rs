@@ -65,7 +65,6 @@ impl RoundTrip {
 
     /// Every step in order; one that fails does not keep the next from being tried.
     pub(super) async fn run(mut self, line: Line) -> Report {
-        self.progress.begin("making the film", 0);
         let whole = self.film.sha256(0..self.film_bytes);
         if line == Line::ThroughGate {
             self.step("GET /ping answers 200", 0, async |trip| trip.ping().await).await;

@@ -14,6 +14,8 @@ use aws_sigv4::http_request::{
 };
 use aws_sigv4::sign::v4;
 
+use crate::s3::escape::{Slash, encode};
+
 /// What a link is signed with. `Debug` shows no secret.
 #[derive(Clone, Debug)]
 pub struct Credentials(aws_credential_types::Credentials);
@@ -87,7 +89,7 @@ pub fn presign(credentials: &Credentials, link: &Link<'_>) -> Result<String, Err
 pub fn unsigned_target(key: &str, query: &[(&str, &str)]) -> String {
     let mut target = String::with_capacity(key.len() + 512);
     target.push('/');
-    push_encoded(&mut target, key, Slash::Kept);
+    push_encoded(&mut target, key, Slash::Keep);
     for (name, value) in query {
         push_parameter(&mut target, name, value);
     }
@@ -105,33 +107,18 @@ fn settings(expires_in: Duration) -> SigningSettings {
 
 fn push_parameter(target: &mut String, name: &str, value: &str) {
     target.push(if target.contains('?') { '&' } else { '?' });
-    push_encoded(target, name, Slash::Encoded);
+    push_encoded(target, name, Slash::Encode);
     if !value.is_empty() {
         target.push('=');
-        push_encoded(target, value, Slash::Encoded);
+        push_encoded(target, value, Slash::Encode);
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Slash {
-    Kept,
-    Encoded,
-}
-
-/// S3's `UriEncode`: everything but the unreserved characters of RFC 3986 §2.3, upper-case hex; `/` stays in keys.
-fn push_encoded(into: &mut String, text: &str, slash: Slash) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
-    for &byte in text.as_bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => into.push(char::from(byte)),
-            b'/' if slash == Slash::Kept => into.push('/'),
-            _ => {
-                into.push('%');
-                into.push(char::from(HEX[usize::from(byte >> 4)]));
-                into.push(char::from(HEX[usize::from(byte & 15)]));
-            }
-        }
-    }
+fn push_encoded(target: &mut String, text: &str, slash: Slash) {
+    let mut encoded = Vec::with_capacity(text.len());
+    encode(text.as_bytes(), slash, &mut encoded);
+    // What the coder writes is ASCII, so each byte is a character.
+    target.extend(encoded.into_iter().map(char::from));
 }
 
 fn refused(error: impl fmt::Display) -> Error {
