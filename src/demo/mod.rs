@@ -5,6 +5,7 @@
 mod authority;
 mod client;
 mod film;
+mod front;
 mod report;
 mod round_trip;
 mod storage;
@@ -27,9 +28,10 @@ pub use report::{Report, Row};
 
 use crate::clock;
 use authority::Authority;
-use client::{Client, Server};
+use client::Client;
+use front::Front;
 use report::Progress;
-use round_trip::{FILM, Line, Links, RoundTrip, SINGLE_KEY};
+use round_trip::{FILM, Links, RoundTrip, SINGLE_KEY};
 use storage::Storage;
 
 /// What was asked for.
@@ -112,14 +114,13 @@ enum Event {
 fn travel(stage: &Stage, size: u64, events: Sender<Event>, happened: &Receiver<Event>) -> Result<Report, Problem> {
     let progress = Arc::new(Progress::new());
     let tls = stage.authority.client()?;
-    let client = Client::new(stage.server.clone(), tls, Arc::clone(progress.moved()));
+    let client = Client::new(stage.front.server().clone(), tls, Arc::clone(progress.moved()));
     let links = Links { credentials: stage.storage.credentials().clone() };
     let trip = RoundTrip::new(client, links, size.max(SIZE_BYTES_MIN), Arc::clone(&progress));
-    let line = stage.line;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Problem::new("cannot start the client", error))?;
     let traveller = thread::Builder::new().name("demo-client".to_owned()).spawn(move || {
-        let report = runtime.block_on(trip.run(line));
+        let report = runtime.block_on(trip.run());
         // Nobody is left to be told when the trip was given up.
         let _ = events.send(Event::Finished(report));
     });
@@ -154,8 +155,7 @@ fn travel(stage: &Stage, size: u64, events: Sender<Event>, happened: &Receiver<E
 
 /// All that runs. Fields are dropped in order: first the gate, then what it leans on, then their files.
 struct Stage {
-    server: Server,
-    line: Line,
+    front: Front,
     storage: Storage,
     authority: Authority,
     directory: Directory,
@@ -167,16 +167,13 @@ impl Stage {
         let authority = Authority::new()?;
         authority.write(&directory.file(CA_FILE))?;
         let storage = Storage::start(&directory.file("s3"), &authority)?;
-        let (server, line) = start_gate(&storage, &authority, &directory, options.port)?;
-        Ok(Self { server, line, storage, authority, directory })
+        let front = Front::start(&storage, &authority, &directory, options.port)?;
+        Ok(Self { front, storage, authority, directory })
     }
 
     fn describe(&self) -> String {
-        let s3 = self.storage.address();
-        match self.line {
-            Line::ThroughGate => format!("client → gate https://{} → S3 https://{s3} (s3s, SigV4)\n", self.server.host),
-            Line::Direct => format!("client → S3 https://{s3} (s3s, SigV4), NO GATE\n"),
-        }
+        let (gate, s3) = (&self.front.server().host, self.storage.address());
+        format!("client → filmgate https://{gate} → S3 https://{s3} (s3s, verifies SigV4)\n")
     }
 
     /// What to paste into a shell.
@@ -188,7 +185,7 @@ impl Stage {
         let links = Links { credentials: self.storage.credentials().clone() };
         let link = |method| links.make(method, SINGLE_KEY, &[]).map_err(Problem::from);
         let (put, get) = (link("PUT")?, link("GET")?);
-        let base = format!("https://{}", self.server.host);
+        let base = format!("https://{}", self.front.server().host);
         let curl = format!("curl --fail-with-body --cacert {}", quoted(&self.directory.file(CA_FILE)));
         let sha256 = FILM.sha256(0..INVITED_BYTES).0;
         Ok(format!(
@@ -198,25 +195,16 @@ impl Stage {
              {base}{put}\n  {curl} -T {} '{base}{put}'\n\n\
              Download it by a presigned GET link:\n  {base}{get}\n  {curl} '{base}{get}' | sha256sum\n  \
              which says {sha256}\n\n\
+             Watch the gate's access log:\n  tail -f {}\n\n\
              The links are good for {} hours. Ctrl-C ends the demo{}.",
             self.describe(),
             INVITED_BYTES / (1024 * 1024),
             quoted(&film),
+            quoted(&self.directory.file(ACCESS_LOG_FILE)),
             round_trip::GOOD_FOR.as_secs() / 3600,
             if self.directory.keep { "" } else { " and removes its files" },
         ))
     }
-}
-
-/// Puts the gate in front of the embedded S3: the only function that knows how a gate is started.
-fn start_gate(
-    storage: &Storage,
-    _authority: &Authority,
-    _directory: &Directory,
-    _port: Option<u16>,
-) -> Result<(Server, Line), Problem> {
-    let server = Server { address: storage.address(), name: storage::HOST, host: storage::HOST.to_owned() };
-    Ok((server, Line::Direct))
 }
 
 /// The demo's files, removed at the end unless they are to be kept.
@@ -280,6 +268,7 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
+const ACCESS_LOG_FILE: &str = "access.log";
 const CA_FILE: &str = "ca.pem";
 const INVITED_BYTES: u64 = 32 * 1024 * 1024;
 const WATCHDOG: Duration = Duration::from_secs(10 * 60);
