@@ -17,6 +17,8 @@ use crate::s3::escape;
 /// One exchange, or one connection that ended before it had one.
 #[derive(Clone, Debug)]
 pub struct AccessRecord {
+    /// The gate's own id of the exchange, as in `x-filmgate-request-id`.
+    pub id: Option<Text>,
     /// When the first byte of the request came.
     pub time: SystemTime,
     /// The client's address.
@@ -76,6 +78,7 @@ impl AccessRecord {
     #[must_use]
     pub fn new(time: SystemTime, client: SocketAddr) -> Self {
         Self {
+            id: None,
             time,
             client,
             tls: None,
@@ -111,6 +114,7 @@ impl AccessRecord {
         write_time(self.time, out);
         out.push(b'"');
         let mut line = Line { out };
+        line.peer("id", self.id.as_ref());
         line.shown("client", self.client);
         line.text("tls", self.tls);
         line.peer("host", self.host.as_ref());

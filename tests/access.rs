@@ -147,7 +147,7 @@ fn presigned_links_leave_no_secret_in_the_line() {
         targets.push(link.replace('?', "%3F"));
         targets.push(link.replace('?', "%253F").replace('&', "%2526").replace('=', "%253D"));
         targets.push(link.replacen('?', "#", 1));
-        targets.push(link.replace('?', ";").replace('&', ";"));
+        targets.push(link.replace(['?', '&'], ";"));
         targets.push(link.replace('?', "&"));
         targets.push(link.replace('&', ";"));
     }

@@ -129,10 +129,9 @@ impl<'a> Target<'a> {
 }
 
 impl std::fmt::Debug for Target<'_> {
-    /// The path only: the query is a capability.
+    /// Sizes only: the query is a capability, and a client that escapes its `?` has it in the path.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let query = if self.query.is_some() { "?…" } else { "" };
-        write!(f, "Target({}{query})", self.path.escape_ascii())
+        write!(f, "Target({} bytes of path, {:?} of query)", self.path.len(), self.query.map(<[u8]>::len))
     }
 }
 
@@ -205,7 +204,8 @@ mod tests {
 
     #[test]
     fn odd_targets_are_cut_at_the_first_question_mark_only() {
-        let table: &[(&[u8], &[u8], Option<&[u8]>, &[u8])] = &[
+        type Row = (&'static [u8], &'static [u8], Option<&'static [u8]>, &'static [u8]);
+        let table: &[Row] = &[
             (b"", b"", None, b""),
             (b"/", b"/", None, b""),
             (b"?", b"", Some(b""), b""),
@@ -235,7 +235,8 @@ mod tests {
     }
 
     #[test]
-    fn debug_output_shows_no_query() {
-        assert_eq!(format!("{:?}", Target::parse(b"/a?X-Amz-Signature=1")), "Target(/a?…)");
+    fn debug_output_shows_no_content() {
+        let shown = format!("{:?}", Target::parse(b"/a?X-Amz-Signature=1"));
+        assert_eq!(shown, "Target(2 bytes of path, Some(17) of query)");
     }
 }
