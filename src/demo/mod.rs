@@ -21,12 +21,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
 use tempfile::TempDir;
 
 pub use report::{Report, Row};
 
 use crate::clock;
+use crate::server::signals::{Signal, Signals};
 use authority::Authority;
 use client::Client;
 use front::Front;
@@ -87,9 +87,11 @@ pub fn round_trip(options: &Options) -> Result<Report, Problem> {
 fn attempt(options: &Options) -> Result<bool, Problem> {
     let (events, happened) = mpsc::channel();
     let interrupts = events.clone();
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
-        .map_err(|error| Problem::new("cannot listen for signals", error))?;
-    thread::spawn(move || signals.forever().try_for_each(|_| interrupts.send(Event::Interrupted)));
+    let mut signals = Signals::install().map_err(|error| Problem::new("cannot listen for signals", error))?;
+    thread::spawn(move || {
+        while signals.wait() != Signal::Stop {}
+        interrupts.send(Event::Interrupted)
+    });
 
     let stage = Stage::start(options)?;
     if options.once {
