@@ -66,7 +66,7 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     let shard = Rc::new(Shard::new(
         plan.routes,
         upstreams.collect(),
-        Dialer::new(plan.addresses),
+        Dialer::new(plan.addresses, plan.number),
         timeouts,
         limits,
         plan.access,

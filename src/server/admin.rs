@@ -20,7 +20,7 @@ pub struct Health {
 
 impl Health {
     /// Says from now on that no new work is wanted.
-    pub fn drain(&self) {
+    pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
@@ -44,9 +44,8 @@ impl Admin {
     /// # Errors
     /// When the address cannot be bound or the thread cannot be started.
     pub fn start(address: SocketAddr, health: Arc<Health>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).map_err(|error| {
-            io::Error::new(error.kind(), format!("cannot listen on admin address {address}: {error}"))
-        })?;
+        let listener = TcpListener::bind(address)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -243,7 +242,7 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        health.drain();
+        health.set_draining();
         let answer = talk(admin.local_addr(), request);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("draining\n"), "{answer}");
         admin.stop();

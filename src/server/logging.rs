@@ -281,7 +281,7 @@ impl Writer {
             }
             Ok(None) => false,
             Err(error) => {
-                tracing::warn!("the access log goes on in the old file: {error}");
+                tracing::warn!("the access log goes on in the old file, because the new one cannot be opened: {error}");
                 false
             }
         }
@@ -317,10 +317,7 @@ fn open(destination: &AccessLog) -> io::Result<Option<File>> {
 fn open_file(path: &Path) -> io::Result<File> {
     // Names and addresses of people: not for everybody on the machine.
     let opened = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
-    opened.map_err(|error| {
-        let shown = path.display();
-        io::Error::new(error.kind(), format!("cannot open the access log {shown} for appending: {error}"))
-    })
+    opened.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
 }
 
 #[cfg(test)]

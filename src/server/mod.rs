@@ -92,8 +92,11 @@ impl Gate {
         };
         let upstream_tls = options.upstreams.iter().map(|upstream| upstream.tls.as_ref().map(tls::config::client).transpose());
         let upstream_tls = upstream_tls.collect::<Result<Vec<_>, _>>()?;
-        let names = options.upstreams.iter().map(|upstream| upstream.connect.clone()).collect();
-        let (resolver, addresses) = Resolver::start(names, RESOLVE_EVERY);
+        let names: Vec<_> = options.upstreams.iter().map(|upstream| upstream.connect.clone()).collect();
+        let (resolver, addresses) = Resolver::start(&names, RESOLVE_EVERY).map_err(StartError::Resolver)?;
+        if !resolver.wait_first(FIRST_ANSWERS) {
+            tracing::warn!("not every upstream name has an address yet; starting without");
+        }
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let https = bind_all(&options.https, tls.as_ref(), &mut sockets)?;
         let http = bind_all(&options.http, None, &mut sockets)?;
@@ -237,6 +240,8 @@ pub enum StartError {
     Admin(io::Error),
     /// The access log.
     AccessLog(io::Error),
+    /// The threads that look names up.
+    Resolver(io::Error),
     /// Signal handlers.
     Signals(io::Error),
     /// A shard's thread or ring.
@@ -256,6 +261,7 @@ impl fmt::Display for StartError {
             Self::Listen(error) => write!(f, "{error}"),
             Self::Admin(error) => write!(f, "listen.admin: {error}"),
             Self::AccessLog(error) => write!(f, "access-log.file cannot be opened: {error}"),
+            Self::Resolver(error) => write!(f, "upstream names cannot be looked up: {error}"),
             Self::Signals(error) => write!(f, "signal handlers cannot be installed: {error}"),
             Self::Shard(error) => write!(f, "{error}"),
         }
@@ -263,6 +269,9 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// How long a start waits for upstream names; a gate whose names do not resolve yet starts all the same.
+const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// How often upstream names are resolved again. S3's answers live for a few seconds and rotate; asking more often than
 /// this only spreads connections a little wider.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ffi::c_int;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, iterator};
@@ -12,8 +12,7 @@ use signal_hook::{flag, iterator};
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: finish what is going on, then end. A second one never arrives here: it ends the process at
-    /// once, as if nobody had asked to be told.
+    /// SIGTERM or SIGINT: finish what is going on, then end.
     Stop,
     /// SIGHUP: open the log files anew.
     Reopen,
@@ -23,6 +22,7 @@ pub enum Signal {
 pub struct Signals {
     source: iterator::Signals,
     arrived: VecDeque<c_int>,
+    at_once: Arc<AtomicBool>,
 }
 
 impl Signals {
@@ -31,15 +31,18 @@ impl Signals {
     /// # Errors
     /// When the kernel refuses a handler.
     pub fn install() -> io::Result<Self> {
-        let stopping = Arc::new(AtomicBool::new(false));
+        let at_once = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
-            // Before the flag's own handler, so that the first signal finds the flag down.
-            flag::register_conditional_default(signal, Arc::clone(&stopping))?;
+            flag::register_conditional_default(signal, Arc::clone(&at_once))?;
         }
-        for signal in [SIGTERM, SIGINT] {
-            flag::register(signal, Arc::clone(&stopping))?;
-        }
-        Ok(Self { source: iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?, arrived: VecDeque::new() })
+        let source = iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        Ok(Self { source, arrived: VecDeque::new(), at_once })
+    }
+
+    /// From now on SIGTERM and SIGINT end the process at once, as if nobody had asked to be told. For the time of the
+    /// drain: who asks twice does not want to wait.
+    pub fn stop_at_once_next_time(&self) {
+        self.at_once.store(true, Ordering::SeqCst);
     }
 
     /// Waits for the next signal.
@@ -73,7 +76,11 @@ mod tests {
         let mut signals = Signals::install().unwrap();
         println!("\nready");
         loop {
-            println!("{:?}", signals.wait());
+            let signal = signals.wait();
+            if signal == Signal::Stop {
+                signals.stop_at_once_next_time();
+            }
+            println!("{signal:?}");
         }
     }
 
