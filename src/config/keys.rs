@@ -242,7 +242,7 @@ impl Key {
             Value::Default(toml) => Some((*toml).to_string()),
             Value::Timeout(field) => {
                 let time = *field(&mut Timeouts::default());
-                Some(format!("\"{}\"", humantime::format_duration(time)))
+                Some(format!("\"{}\"", in_seconds(time)))
             }
             Value::Limit(limit) => Some(limit.toml((limit.get)(&Limits::default()))),
             Value::Section | Value::Alternative | Value::Example(_) | Value::Derived(_) => None,
@@ -259,6 +259,14 @@ impl Limit {
             Unit::Bytes => format!("\"{}\"", in_bytes(value)),
         }
     }
+}
+
+/// `time` in whole seconds where it has no fraction, so that it reads like the numbers of other programs.
+fn in_seconds(time: Duration) -> String {
+    if time.subsec_nanos() == 0 {
+        return format!("{}s", time.as_secs());
+    }
+    humantime::format_duration(time).to_string()
 }
 
 /// `value` bytes in the largest unit that leaves no fraction.
