@@ -251,12 +251,21 @@ impl Key {
 }
 
 impl Limit {
+    /// `value` as it reads best.
+    #[must_use]
+    pub fn show(&self, value: u64) -> String {
+        match self.unit {
+            Unit::Count => value.to_string(),
+            Unit::Bytes => in_bytes(value),
+        }
+    }
+
     /// `value` as it would be written.
     #[must_use]
     pub fn toml(&self, value: u64) -> String {
         match self.unit {
-            Unit::Count => value.to_string(),
-            Unit::Bytes => format!("\"{}\"", in_bytes(value)),
+            Unit::Count => self.show(value),
+            Unit::Bytes => format!("\"{}\"", self.show(value)),
         }
     }
 }

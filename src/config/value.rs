@@ -102,7 +102,7 @@ pub(super) fn limit(value: &DeValue<'_>, limit: &Limit) -> Result<u64, String> {
         }
         (Unit::Count, _) => integer(value)?,
     };
-    within_of(number, limit.min..=limit.max, |bound| limit.toml(bound))
+    within_of(number, limit.min..=limit.max, |bound| limit.show(bound))
 }
 
 /// `8 MiB`, `300MB`, `4096`: a whole number and a unit, decimal or binary.
