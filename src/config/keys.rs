@@ -141,7 +141,7 @@ pub const KEYS: &[Key] = &[
             unit: Unit::Bytes,
             get: |l| l.buffer_bytes_max as u64,
             set: |l, n| l.buffer_bytes_max = n as usize,
-            min: (limits::EXCHANGE_BUFFERS_MAX * limits::BULK_BUFFER_BYTES) as u64,
+            min: limits::EXCHANGE_BYTES_MAX as u64,
             max: 1 << 40,
         }),
         about: "Memory for transfer buffers.",
