@@ -146,6 +146,21 @@ fn run_with_a_bad_file_exits_with_2_before_it_does_anything() {
     assert!(err(&output).starts_with(&format!("{}:1: not TOML: ", path.display())), "{}", err(&output));
 }
 
+#[test]
+fn a_gate_that_cannot_start_says_why_and_exits_with_1() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gate.toml");
+    let upstream = "upstream = { connect = [\"http://127.0.0.1:9\"], allow-plaintext = true }\n";
+    let one_route = PLAIN.split("[[route]]\ndefault").next().unwrap().replace("127.0.0.1:8080", &address);
+    let text = one_route.replace("[listen]", "[workers]\ncount = 1\n[listen]\nadmin = \"off\"");
+    std::fs::write(&path, format!("{text}{upstream}")).unwrap();
+    let output = filmgate(&["run", "--config", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{}", err(&output));
+    assert!(err(&output).contains(&address), "{}", err(&output));
+}
+
 #[cfg(not(feature = "demo"))]
 #[test]
 fn a_build_without_the_demo_says_how_to_get_it_and_exits_with_2() {

@@ -7,8 +7,12 @@ use std::path::Path;
 use filmgate::config::{Problem, Severity, check, probe};
 
 const ROUTE: &str = "[[route]]\nhosts = [\"a.example\"]\nbucket = \"media\"\nregion = \"us-west-2\"\n";
-const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n";
-const KEY: &str = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n";
+
+/// A certificate and its key, as PEM.
+fn pair() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["a.example".to_string()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
 
 fn write(directory: &Path, name: &str, content: &[u8], mode: u32) -> String {
     let path = directory.join(name);
@@ -26,8 +30,9 @@ fn examined(tls: &str, rest: &str) -> Vec<Problem> {
 #[test]
 fn good_files_pass() {
     let directory = tempfile::tempdir().unwrap();
-    let certificate = write(directory.path(), "c.pem", CERTIFICATE.as_bytes(), 0o644);
-    let key = write(directory.path(), "k.pem", KEY.as_bytes(), 0o600);
+    let (certificate, key) = pair();
+    let certificate = write(directory.path(), "c.pem", certificate.as_bytes(), 0o644);
+    let key = write(directory.path(), "k.pem", key.as_bytes(), 0o600);
     let tls = format!("[tls]\ncertificate = {certificate:?}\nprivate-key = {key:?}");
     let log = directory.path().join("access.json");
     let rest = format!("upstream.tls.ca-file = {certificate:?}\n[access-log]\nfile = {log:?}");
@@ -38,12 +43,17 @@ fn good_files_pass() {
 fn a_bad_file_is_told_with_key_line_and_cause() {
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    let certificate = write(at, "c.pem", CERTIFICATE.as_bytes(), 0o644);
-    let key = write(at, "k.pem", KEY.as_bytes(), 0o600);
+    let (certificate_pem, key_pem) = pair();
+    let certificate = write(at, "c.pem", certificate_pem.as_bytes(), 0o644);
+    let key = write(at, "k.pem", key_pem.as_bytes(), 0o600);
+    let other = write(at, "other.pem", pair().1.as_bytes(), 0o600);
+    let cut = write(at, "cut.pem", &certificate_pem.as_bytes()[..200], 0o644);
+    let cut_key = write(at, "cut-key.pem", &key_pem.as_bytes()[..100], 0o600);
+    let odd_key = write(at, "odd-key.pem", b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n", 0o600);
     let empty = write(at, "empty", b"", 0o600);
     let binary = write(at, "binary", b"\x30\x82\xff\xfe", 0o600);
     let locked = write(at, "locked", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n", 0o600);
-    let open = write(at, "open", KEY.as_bytes(), 0o644);
+    let open = write(at, "open", key_pem.as_bytes(), 0o644);
     let gone = at.join("gone").to_str().unwrap().to_string();
     let folder = at.to_str().unwrap().to_string();
     let cases = [
@@ -55,6 +65,10 @@ fn a_bad_file_is_told_with_key_line_and_cause() {
         (&certificate, &certificate, "tls.private-key", 3, Severity::Error, "swapped"),
         (&certificate, &locked, "tls.private-key", 3, Severity::Error, "has a passphrase"),
         (&certificate, &gone, "tls.private-key", 3, Severity::Error, "does not exist"),
+        (&certificate, &other, "tls.certificate", 2, Severity::Error, "does not belong to the key"),
+        (&certificate, &cut_key, "tls.private-key", 3, Severity::Error, "PEM"),
+        (&certificate, &odd_key, "tls.private-key", 3, Severity::Error, "cannot be used"),
+        (&cut, &key, "tls.certificate", 2, Severity::Error, "PEM"),
         (&certificate, &open, "tls.private-key", 3, Severity::Warning, "open to every user"),
     ];
     for (certificate, private_key, key, line, severity, fragment) in cases {

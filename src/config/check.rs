@@ -154,7 +154,7 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
     for key in KEYS {
         let Value::Timeout(field) = key.value else { continue };
         let zero_is_meant = matches!(key.name(), "drain" | "upstream-idle");
-        if let Ok(Some(time)) = section.read(key.name(), |value| value::timeout(value, zero_is_meant)) {
+        if let Ok(Some(time)) = section.read(key.name(), |value| value::time(value, zero_is_meant)) {
             *field(&mut timeouts) = time;
         }
     }

@@ -81,26 +81,26 @@ pub const KEYS: &[Key] = &[
     default("workers.count", r#""auto""#, "A number, or \"auto\" for one per core the process may use."),
     default("workers.pin", "true", "Whether each worker stays on its core."),
     section("timeouts", "How long each wait may last, such as \"250ms\", \"65s\" or \"2m\"."),
-    timeout("timeouts.client-handshake", |t| &mut t.client_handshake, "A client's TLS handshake."),
-    timeout("timeouts.client-idle", |t| &mut t.client_idle, "A kept-alive client connection without a request."),
-    timeout("timeouts.client-head", |t| &mut t.client_head, "A request head, from its first byte to its last."),
-    timeout("timeouts.client-body", |t| &mut t.client_body, "The next bytes of an upload."),
-    timeout("timeouts.client-write", |t| &mut t.client_write, "The client taking the next bytes of a download."),
-    timeout("timeouts.upstream-connect", |t| &mut t.upstream_connect, "A TCP connection, over all addresses."),
-    timeout("timeouts.upstream-handshake", |t| &mut t.upstream_handshake, "The upstream's TLS handshake."),
-    timeout("timeouts.upstream-write", |t| &mut t.upstream_write, "The upstream taking the next bytes of an upload."),
-    timeout(
+    wait("timeouts.client-handshake", |t| &mut t.client_handshake, "A client's TLS handshake."),
+    wait("timeouts.client-idle", |t| &mut t.client_idle, "A kept-alive client connection without a request."),
+    wait("timeouts.client-head", |t| &mut t.client_head, "A request head, from its first byte to its last."),
+    wait("timeouts.client-body", |t| &mut t.client_body, "The next bytes of an upload."),
+    wait("timeouts.client-write", |t| &mut t.client_write, "The client taking the next bytes of a download."),
+    wait("timeouts.upstream-connect", |t| &mut t.upstream_connect, "A TCP connection, over all addresses."),
+    wait("timeouts.upstream-handshake", |t| &mut t.upstream_handshake, "The upstream's TLS handshake."),
+    wait("timeouts.upstream-write", |t| &mut t.upstream_write, "The upstream taking the next bytes of an upload."),
+    wait(
         "timeouts.upstream-response",
         |t| &mut t.upstream_response,
         "The first byte of the response once the request is sent.",
     ),
-    timeout("timeouts.upstream-body", |t| &mut t.upstream_body, "The next bytes of a download."),
-    timeout(
+    wait("timeouts.upstream-body", |t| &mut t.upstream_body, "The next bytes of a download."),
+    wait(
         "timeouts.upstream-idle",
         |t| &mut t.upstream_idle,
         "An unused upstream connection; \"0s\" keeps none. S3 closes its side after about 5 s.",
     ),
-    timeout("timeouts.drain", |t| &mut t.drain, "Transfers still running when the gate is told to stop."),
+    wait("timeouts.drain", |t| &mut t.drain, "Transfers still running when the gate is told to stop."),
     section("limits", "Bounds, each per worker. Bytes are a number or a string with a unit: \"8 MiB\"."),
     Key {
         path: "limits.connections",
@@ -417,7 +417,7 @@ const fn derived(path: &'static str, toml: &'static str, about: &'static str) ->
     Key { path, value: Value::Derived(toml), about }
 }
 
-const fn timeout(path: &'static str, field: fn(&mut Timeouts) -> &mut Duration, about: &'static str) -> Key {
+const fn wait(path: &'static str, field: fn(&mut Timeouts) -> &mut Duration, about: &'static str) -> Key {
     Key { path, value: Value::Timeout(field), about }
 }
 

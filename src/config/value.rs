@@ -73,7 +73,7 @@ pub(super) fn workers(value: &DeValue<'_>) -> Result<Option<usize>, String> {
 }
 
 /// A time with a unit.
-pub(super) fn timeout(value: &DeValue<'_>, zero_is_meant: bool) -> Result<Duration, String> {
+pub(super) fn time(value: &DeValue<'_>, zero_is_meant: bool) -> Result<Duration, String> {
     if let DeValue::Integer(number) = value {
         return Err(format!("a time needs a unit and quotes: \"{}s\"", number.as_str()));
     }
