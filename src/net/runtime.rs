@@ -34,6 +34,15 @@ where
     Ok(runtime.block_on(async { make().await }))
 }
 
+/// Lets the process open as many descriptors as the administrator allows: the soft limit is 1024 on most systems, for
+/// the sake of programs that use select(2). Returns the limit.
+///
+/// # Errors
+/// What setrlimit(2) says.
+pub fn raise_descriptor_limit() -> io::Result<u64> {
+    sys::raise_descriptor_limit()
+}
+
 /// Cores this process may use, in order. Never empty.
 #[must_use]
 pub fn allowed_cores() -> Vec<usize> {

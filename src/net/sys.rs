@@ -204,6 +204,24 @@ pub(super) fn allowed_cores() -> io::Result<Vec<usize>> {
     }
 }
 
+/// Raises the soft limit of open descriptors to the hard one and says what it is now.
+///
+/// # Errors
+/// What setrlimit(2) says.
+pub(super) fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is whole and outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as above.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+        0 => Ok(limit.rlim_cur),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 fn no_cores() -> libc::cpu_set_t {
     // SAFETY: a CPU set is an array of integers; all zeroes is the empty set.
     unsafe { std::mem::zeroed() }

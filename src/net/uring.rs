@@ -170,6 +170,10 @@ impl Link for Stream {
             let _ = socket.shutdown(Shutdown::Both);
         }
     }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        Some(self.peer_addr())
+    }
 }
 
 impl Drop for Stream {

@@ -1,6 +1,27 @@
-//! PEM files into rustls configurations.
+//! PEM files into rustls configurations. Called at start-up only.
+//!
+//! One configuration serves every shard, so a client that comes back to another shard resumes its session there: the
+//! tickets carry everything, sealed under a key that only this process holds and that rustls rotates.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::{Resumption, verify_server_name};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{Error, InconsistentKeys, RootCertStore, SignatureAlgorithm, SupportedProtocolVersion, version};
+use zeroize::Zeroizing;
+
+pub use rustls::ServerConfig;
+
+use crate::limits;
+
+/// The one protocol the gate speaks (RFC 7301 §6).
+const ALPN: &[u8] = b"http/1.1";
 
 /// A TLS protocol version the gate speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -9,6 +30,15 @@ pub enum Version {
     Tls12,
     /// TLS 1.3 (RFC 8446).
     Tls13,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "TLSv1.2",
+            Self::Tls13 => "TLSv1.3",
+        })
+    }
 }
 
 /// A certificate chain and its key, as files.
@@ -39,3 +69,276 @@ pub struct ClientOptions {
     /// Newest version offered; some VPC endpoints drop a TLS 1.3 hello.
     pub max_version: Version,
 }
+
+/// What a session towards one upstream needs. Cloning shares it, and with it the sessions that can be resumed.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    pub(super) rustls: Arc<rustls::ClientConfig>,
+    pub(super) server_name: ServerName<'static>,
+}
+
+impl ClientConfig {
+    /// The name the upstream's certificate must carry.
+    #[must_use]
+    pub fn server_name(&self) -> String {
+        self.server_name.to_str().into_owned()
+    }
+}
+
+/// TLS towards clients, ready for every shard to use.
+///
+/// # Errors
+/// When a file cannot be read or does not hold what it should, naming the file and the fix.
+pub fn server(options: &ServerOptions) -> Result<Arc<ServerConfig>, TlsConfigError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let identities = options.identities.iter().map(|identity| load_identity(identity, &provider));
+    let identities = identities.collect::<Result<Vec<_>, _>>()?;
+    if identities.is_empty() {
+        return Err(TlsConfigError::NoIdentity);
+    }
+    let versions: &[&SupportedProtocolVersion] = match options.min_version {
+        Version::Tls12 => &[&version::TLS13, &version::TLS12],
+        Version::Tls13 => &[&version::TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
+    let builder = builder.map_err(TlsConfigError::Library)?.with_no_client_auth();
+    let mut config = builder.with_cert_resolver(Arc::new(Identities(identities)));
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsConfigError::Library)?;
+    config.send_tls13_tickets = 2;
+    // Tickets do it all; a table of sessions would be a lock that every shard takes.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+/// TLS towards one upstream, ready for every shard to use.
+///
+/// # Errors
+/// When there is nothing to trust, the file of roots is unusable or the name is none.
+pub fn client(options: &ClientOptions) -> Result<ClientConfig, TlsConfigError> {
+    let name = options.server_name.strip_suffix('.').unwrap_or(&options.server_name).to_owned();
+    let server_name =
+        ServerName::try_from(name).map_err(|_| TlsConfigError::ServerName(options.server_name.clone()))?;
+    let roots = match &options.ca_file {
+        Some(file) => roots_in(file)?,
+        None => system_roots()?,
+    };
+    let versions: &[&SupportedProtocolVersion] = match options.max_version {
+        Version::Tls12 => &[&version::TLS12],
+        Version::Tls13 => &[&version::TLS13, &version::TLS12],
+    };
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
+    let builder = builder.map_err(TlsConfigError::Library)?.with_root_certificates(roots);
+    let mut config = builder.with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS_MAX);
+    Ok(ClientConfig { rustls: Arc::new(config), server_name })
+}
+
+/// The server's identities in the order of the configuration.
+#[derive(Debug)]
+struct Identities(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Identities {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let usable = |identity: &&Arc<CertifiedKey>| identity.key.choose_scheme(hello.signature_schemes()).is_some();
+        let named: Vec<_> = match hello.server_name().and_then(|name| ServerName::try_from(name).ok()) {
+            Some(name) if self.0.len() > 1 => self.0.iter().filter(|identity| is_valid_for(identity, &name)).collect(),
+            _ => Vec::new(),
+        };
+        // An ECDSA signature costs a small part of an RSA one.
+        let cheap = |identity: &&Arc<CertifiedKey>| identity.key.algorithm() != SignatureAlgorithm::RSA;
+        let mut candidates = named.iter().copied().filter(usable);
+        let chosen = candidates.clone().find(cheap).or_else(|| candidates.next());
+        let chosen = chosen.or_else(|| named.is_empty().then(|| self.0.iter().find(usable)).flatten());
+        // Nothing usable: with the wrong key at hand rustls sends the right alert.
+        chosen.or_else(|| named.first().copied()).or_else(|| self.0.first()).cloned()
+    }
+}
+
+/// Whether the certificate carries `name`, wildcards for one label included (RFC 6125 §6.4).
+fn is_valid_for(identity: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let leaf = identity.end_entity_cert().and_then(ParsedCertificate::try_from);
+    leaf.is_ok_and(|leaf| verify_server_name(&leaf, name).is_ok())
+}
+
+fn load_identity(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsConfigError> {
+    let Identity { certificate, private_key } = identity;
+    let chain = certificates_in(certificate)?;
+    let key = key_in(private_key)?;
+    let key = provider.key_provider.load_private_key(key);
+    let key = key.map_err(|error| TlsConfigError::Key(private_key.clone(), error))?;
+    let mut certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(certified)),
+        Err(Error::InconsistentKeys(_)) => {
+            let chain = std::mem::take(&mut certified.cert);
+            let matches_key = |cert: &CertificateDer<'static>| {
+                CertifiedKey::new(vec![cert.clone()], Arc::clone(&certified.key)).keys_match().is_ok()
+            };
+            let leaf_is_not_first = chain.iter().skip(1).any(matches_key);
+            let (certificate, private_key) = (certificate.clone(), private_key.clone());
+            Err(TlsConfigError::KeyMismatch { certificate, private_key, leaf_is_not_first })
+        }
+        Err(error) => Err(TlsConfigError::Certificate(certificate.clone(), error)),
+    }
+}
+
+fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, TlsConfigError> {
+    let content = std::fs::read(file).map_err(|error| TlsConfigError::Unreadable(file.to_owned(), error))?;
+    Ok(Zeroizing::new(content))
+}
+
+fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+    let content = read(file)?;
+    let chain = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|error| TlsConfigError::Pem(file.to_owned(), error))?;
+    if chain.is_empty() {
+        return Err(TlsConfigError::NoCertificate(file.to_owned()));
+    }
+    Ok(chain)
+}
+
+fn key_in(file: &Path) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
+    let content = read(file)?;
+    let has = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
+    if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") {
+        return Err(TlsConfigError::EncryptedKey(file.to_owned()));
+    }
+    PrivateKeyDer::from_pem_slice(&content).map_err(|error| match error {
+        pem::Error::NoItemsFound => TlsConfigError::NoKey(file.to_owned()),
+        error => TlsConfigError::Pem(file.to_owned(), error),
+    })
+}
+
+fn roots_in(file: &Path) -> Result<RootCertStore, TlsConfigError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates_in(file)? {
+        roots.add(certificate).map_err(|error| TlsConfigError::Certificate(file.to_owned(), error))?;
+    }
+    Ok(roots)
+}
+
+fn system_roots() -> Result<RootCertStore, TlsConfigError> {
+    let mut roots = RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    // A system's store may hold a few that WebPKI does not take; the others still serve.
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
+        return Err(TlsConfigError::NoSystemRoots(found.errors.first().map(ToString::to_string)));
+    }
+    Ok(roots)
+}
+
+/// Why a TLS configuration cannot be used. The text names the file, the likely cause and the fix.
+#[derive(Debug)]
+pub enum TlsConfigError {
+    /// HTTPS without a certificate.
+    NoIdentity,
+    /// The file could not be read.
+    Unreadable(PathBuf, std::io::Error),
+    /// The file is not well-formed PEM.
+    Pem(PathBuf, pem::Error),
+    /// The file holds no certificate.
+    NoCertificate(PathBuf),
+    /// The file holds no private key.
+    NoKey(PathBuf),
+    /// The private key is protected by a passphrase.
+    EncryptedKey(PathBuf),
+    /// The certificate is damaged or of a kind that is not supported.
+    Certificate(PathBuf, Error),
+    /// The key is damaged or of a kind that is not supported.
+    Key(PathBuf, Error),
+    /// The key is not the certificate's.
+    KeyMismatch {
+        /// The chain's file.
+        certificate: PathBuf,
+        /// The key's file.
+        private_key: PathBuf,
+        /// The key belongs to another certificate of the same file.
+        leaf_is_not_first: bool,
+    },
+    /// The system has no trusted roots; the first thing that went wrong looking for them.
+    NoSystemRoots(Option<String>),
+    /// Neither a DNS name nor an address.
+    ServerName(String),
+    /// The TLS library cannot start.
+    Library(Error),
+}
+
+impl fmt::Display for TlsConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoIdentity => {
+                f.write_str("HTTPS needs a certificate: set `certificate` and `private-key` in section [tls]")
+            }
+            Self::Unreadable(file, error) => {
+                let hint = match error.kind() {
+                    std::io::ErrorKind::NotFound => "check the path",
+                    std::io::ErrorKind::PermissionDenied => "let the user that filmgate runs as read it",
+                    _ => "it must be a readable file",
+                };
+                write!(f, "{}: {error}; {hint}", file.display())
+            }
+            Self::Pem(file, error) => {
+                write!(f, "{}: not well-formed PEM ({error}); was it cut off when it was copied?", file.display())
+            }
+            Self::NoCertificate(file) => write!(
+                f,
+                "{0}: no certificate in it; expected PEM with a line `-----BEGIN CERTIFICATE-----`. From DER: `openssl \
+                 x509 -inform der -in {0} -out chain.pem`",
+                file.display()
+            ),
+            Self::NoKey(file) => write!(
+                f,
+                "{0}: no private key in it; expected PEM with a line `-----BEGIN PRIVATE KEY-----` (or RSA or EC). From \
+                 DER: `openssl pkey -inform der -in {0} -out key.pem`",
+                file.display()
+            ),
+            Self::EncryptedKey(file) => write!(
+                f,
+                "{0}: the private key is protected by a passphrase, which a service cannot type. Write it without: \
+                 `openssl pkey -in {0} -out key.pem`",
+                file.display()
+            ),
+            Self::Certificate(file, error) => {
+                write!(f, "{}: a certificate in it cannot be used: {error}; expected X.509 version 3", file.display())
+            }
+            Self::Key(file, error) => write!(
+                f,
+                "{}: the private key cannot be used: {error}; expected RSA of 2048 bits or more, ECDSA or Ed25519",
+                file.display()
+            ),
+            Self::KeyMismatch { certificate, private_key, leaf_is_not_first } => {
+                let (certificate, private_key) = (certificate.display(), private_key.display());
+                if *leaf_is_not_first {
+                    return write!(
+                        f,
+                        "{certificate}: the certificate of key {private_key} is in it but not first; put the server's \
+                         certificate first and those of the authorities behind it"
+                    );
+                }
+                write!(
+                    f,
+                    "{certificate}: its first certificate does not belong to the key in {private_key}; both commands must \
+                     print the same: `openssl x509 -noout -pubkey -in {certificate}` and `openssl pkey -pubout -in \
+                     {private_key}`"
+                )
+            }
+            Self::NoSystemRoots(why) => {
+                f.write_str("this system trusts no certificate authority")?;
+                if let Some(why) = why {
+                    write!(f, " ({why})")?;
+                }
+                f.write_str("; install the package `ca-certificates`, or name the authorities to trust in `ca-file`")
+            }
+            Self::ServerName(name) => {
+                write!(f, "`{name}` is not a server name; expected a DNS name such as s3.us-west-2.amazonaws.com")
+            }
+            Self::Library(error) => write!(f, "the TLS library cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for TlsConfigError {}
