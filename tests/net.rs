@@ -4,7 +4,7 @@ mod net_loopback;
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use filmgate::clock::Deadline;
 use filmgate::link::Link;
 use filmgate::net::listen::Accept;
 use filmgate::net::uring::Stream;
-use net_loopback::{accept, full, later, listener, read, shard};
+use net_loopback::{accept, full, later, listener, open_sockets, read, shard};
 
 /// A link and its peer, an ordinary blocking socket.
 async fn pair() -> (Stream, TcpStream) {
@@ -349,22 +349,7 @@ fn a_thousand_connections_leave_no_descriptor_behind() {
         }
         client.join().unwrap();
         // Other tests of this process open sockets too; only those of this listener count.
-        assert_eq!(sockets_of(address), 1);
+        let port = format!(":{:04X}", address.port());
+        assert_eq!(open_sockets(|row| row[1].ends_with(&port)), 1);
     });
-}
-
-/// Descriptors of this process on `address` as their own address, by the kernel's table of TCP sockets.
-fn sockets_of(address: SocketAddr) -> usize {
-    let own: Vec<String> = std::fs::read_dir("/proc/self/fd")
-        .unwrap()
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .map(|link| link.to_string_lossy().into_owned())
-        .collect();
-    let port = format!(":{:04X}", address.port());
-    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
-    let inodes = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        fields[1].ends_with(&port).then(|| format!("socket:[{}]", fields[9]))
-    });
-    inodes.filter(|inode| own.contains(inode)).count()
 }

@@ -11,7 +11,7 @@ use filmgate::clock::Deadline;
 use filmgate::link::{Dial, DialError, Link};
 use filmgate::net::dial::Dialer;
 use filmgate::net::resolve::Addresses;
-use net_loopback::{accept, full, later, listener, read, shard};
+use net_loopback::{accept, full, later, listener, open_sockets, read, shard};
 
 fn dialer(addresses: &[SocketAddr]) -> Dialer {
     Dialer::new(Arc::new(Addresses::fixed(vec![addresses.to_vec()])), 0)
@@ -83,12 +83,7 @@ fn a_black_hole_costs_one_stagger_once() {
 /// Sockets that wait for a connection to `address`.
 fn connecting_to(address: SocketAddr) -> usize {
     let remote = format!("0100007F:{:04X}", address.port());
-    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
-    let waiting = table.lines().skip(1).filter(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        fields[2] == remote && fields[3] == "02"
-    });
-    waiting.count()
+    open_sockets(|row| row[2] == remote && row[3] == "02")
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What the tests over loopback share.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -57,4 +58,16 @@ pub(crate) async fn read(link: &Stream, until: Deadline) -> io::Result<Vec<u8>> 
         assert_eq!(n, buffer.len());
         buffer.filled().to_vec()
     })
+}
+
+/// Counts the TCP sockets among this process's descriptors that `which` picks by the fields of the kernel's table
+/// (proc(5): 1 is the own address, 2 the other's, 3 the state).
+pub(crate) fn open_sockets(which: impl Fn(&[&str]) -> bool) -> usize {
+    let links = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = links.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    let own: BTreeSet<String> = links.map(|link| link.to_string_lossy().into_owned()).collect();
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let picked: BTreeSet<String> = rows.filter(|row| which(row)).map(|row| format!("socket:[{}]", row[9])).collect();
+    picked.intersection(&own).count()
 }
