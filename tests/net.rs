@@ -6,10 +6,10 @@ use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filmgate::buffer::Buffer;
-use filmgate::clock::Deadline;
+use filmgate::clock::{self, Deadline};
 use filmgate::link::Link;
 use filmgate::net::listen::Accept;
 use filmgate::net::uring::Stream;
@@ -187,7 +187,7 @@ fn a_cancelled_read_does_not_hurt_a_write_in_flight() {
 fn a_write_to_a_peer_that_does_not_read_ends_at_its_deadline() {
     shard(|| async {
         let (link, mut peer) = pair().await;
-        let (body, started) = (too_much(), Instant::now());
+        let (body, started) = (too_much(), clock::mono());
         let (result, _) = link.write_all(body, Deadline::after(Duration::from_millis(200))).await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!((150..5000).contains(&started.elapsed().as_millis()));
