@@ -141,6 +141,12 @@ impl<L: Link> Secure<L> {
         self.state.borrow().session.is_resumed()
     }
 
+    /// The name the client asked for.
+    #[must_use]
+    pub fn sni(&self) -> Option<String> {
+        self.state.borrow().session.sni().map(str::to_owned)
+    }
+
     /// Reads ciphertext from the link. `Ok(0)` is its end.
     async fn fill(&self, until: Deadline) -> io::Result<usize> {
         self.check_interrupted()?;
