@@ -35,14 +35,15 @@ pub const BULK_BUFFER_BYTES: usize = 272 * 1024;
 /// allows only 256, RFC 8446 §5.2).
 pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2048;
 
+/// Bytes of buffers one exchange holds at its busiest: bulk plaintext on its way, bulk ciphertext in and out, and the
+/// heads. A shard serves `buffer-bytes / EXCHANGE_BYTES_MAX` exchanges at once; more of them wait their turn.
+pub const EXCHANGE_BYTES_MAX: usize = 3 * BULK_BUFFER_BYTES + 2 * BUFFER_BYTES;
+
 /// Sessions with one upstream kept for resumption, over all shards.
 pub const TLS_SESSIONS_MAX: usize = 256;
 
-/// Buffers one exchange can hold at once: plaintext and ciphertext, both ways, on both sides.
-pub const EXCHANGE_BUFFERS_MAX: usize = 8;
-
-/// Default ceiling of buffer memory a shard may hold, in bytes.
-pub const SHARD_BUFFER_BYTES: usize = 256 * 1024 * 1024;
+/// Default ceiling of buffer memory a shard may use, in bytes.
+pub const SHARD_BUFFER_BYTES: usize = 512 * 1024 * 1024;
 
 /// Default number of client connections a shard accepts before it stops taking new ones.
 pub const SHARD_CONNECTIONS_MAX: usize = 16 * 1024;
@@ -88,4 +89,4 @@ const _: () = assert!(HEAD_BYTES_MAX < BUFFER_BYTES);
 const _: () = assert!(HEAD_BYTES_MAX >= 2 * 16 * 1024);
 const _: () = assert!(TLS_RECORD_BYTES_MAX * 3 < BUFFER_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES && TRAILER_BYTES_MAX < BUFFER_BYTES);
-const _: () = assert!(EXCHANGE_BUFFERS_MAX * BULK_BUFFER_BYTES < SHARD_BUFFER_BYTES);
+const _: () = assert!(EXCHANGE_BYTES_MAX * 64 < SHARD_BUFFER_BYTES);

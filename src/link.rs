@@ -13,6 +13,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 
 use crate::buffer::Buffer;
 use crate::clock::Deadline;
@@ -55,6 +56,11 @@ pub trait Link {
     /// Breaks the stream off at once in both directions; everything pending fails. The peer must be able to tell it
     /// from an orderly end (TLS: no `close_notify`).
     fn abort(&self);
+
+    /// The address of the other end, where there is one.
+    fn peer(&self) -> Option<SocketAddr> {
+        None
+    }
 }
 
 /// Opens links to upstreams.

@@ -1,3 +1,43 @@
 //! The command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use filmgate::config::cli::{self, Command};
+use filmgate::server;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Command::Run { config } => match cli::load(&config) {
+            Ok(options) => run(options),
+            Err(code) => code,
+        },
+        Command::Check { config } => cli::check(&config),
+        Command::PrintDefault => cli::print_default(),
+        Command::Demo(arguments) => demo(arguments),
+    }
+}
+
+fn run(options: server::Options) -> ExitCode {
+    match server::run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("filmgate: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(feature = "demo")]
+fn demo(arguments: cli::DemoArguments) -> ExitCode {
+    let cli::DemoArguments { once, size, listen } = arguments;
+    let size_bytes = size.unwrap_or(filmgate::demo::SIZE_BYTES);
+    filmgate::demo::run(filmgate::demo::Options { once, size_bytes, port: listen, keep: false })
+}
+
+#[cfg(not(feature = "demo"))]
+fn demo(_: cli::DemoArguments) -> ExitCode {
+    cli::no_demo()
+}

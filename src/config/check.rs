@@ -1,1 +1,181 @@
-//! Config check.
+//! From text to options, with every problem on the way.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::file::{self, Entry, Refused, Report, Section, flag, text};
+use super::keys::{KEYS, Value};
+use super::route::Routing;
+use super::{Problem, Severity, probe, value};
+use crate::proxy::{Limits, Timeouts};
+use crate::server::{AccessLog, Options};
+use crate::tls::config::{Identity, ServerOptions, Version};
+
+/// The options `text` asks for, and warnings.
+///
+/// # Errors
+/// Every problem of the text at once, in the order of its lines, warnings included.
+pub fn load(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
+    let document = file::parse(text).map_err(|problem| vec![problem])?;
+    let report = Report::new(text);
+    report.unknown_keys("", document.get_ref());
+    let options = options(&Section::root(&report, document.get_ref()));
+    let problems = report.into_problems();
+    let refused = problems.iter().any(|problem| problem.severity == Severity::Error);
+    match options {
+        Ok(options) if !refused => Ok((options, problems)),
+        _ => Err(problems),
+    }
+}
+
+/// Like [`load`], and looks at the files the options name as well.
+///
+/// # Errors
+/// Every problem of the text, or else of the files.
+pub fn examine(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
+    let (options, mut problems) = load(text)?;
+    for mut problem in probe::probe(&options) {
+        problem.line = file::locate(text, &problem.key);
+        if problem.line.is_none() {
+            problem.key = problem.key.replace("tls.identity[0].", "tls.");
+            problem.line = file::locate(text, &problem.key);
+        }
+        problems.push(problem);
+    }
+    problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        Err(problems)
+    } else {
+        Ok((options, problems))
+    }
+}
+
+fn options(root: &Section<'_>) -> Result<Options, Refused> {
+    let listeners = Listeners::read(&root.section("listen"));
+    let https = listeners.as_ref().map_or(true, |listeners| !listeners.https.is_empty());
+    let tls = tls(&root.section("tls"), https);
+    let workers = root.section("workers");
+    let count = workers.read("count", value::workers);
+    let pin = workers.read("pin", flag);
+    let timeouts = timeouts(&root.section("timeouts"));
+    let limits = limits(&root.section("limits"));
+    let access_log = root.section("access-log").read("file", value::access_log);
+    let routing = Routing::read(root);
+    let listeners = listeners?;
+    Ok(Options {
+        https: listeners.https,
+        http: listeners.http,
+        admin: listeners.admin,
+        tls: tls?,
+        workers: count?.flatten(),
+        pin: pin?.unwrap_or(true),
+        routes: routing.routes,
+        upstreams: routing.upstreams,
+        timeouts,
+        limits,
+        access_log: access_log?.unwrap_or(AccessLog::Stdout),
+    })
+}
+
+struct Listeners {
+    https: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+    admin: Option<SocketAddr>,
+}
+
+impl Listeners {
+    fn read(section: &Section<'_>) -> Result<Self, Refused> {
+        let https = section.list("https", value::listener);
+        let http = section.list("http", value::listener);
+        let admin = section.read("admin", value::admin);
+        let (https, http) = (https?.unwrap_or_default(), http?.unwrap_or_default());
+        if https.is_empty() && http.is_empty() {
+            section.error("https", "nothing listens; write at least one address in https (or http)");
+        }
+        let admin = admin?.flatten().map(|value| Entry { value, place: section.place("admin") });
+        let mut taken: Vec<&Entry<SocketAddr>> = Vec::new();
+        for entry in https.iter().chain(&http).chain(&admin) {
+            let doubled = taken.iter().find(|earlier| earlier.value == entry.value && entry.value.port() != 0);
+            if let Some(earlier) = doubled {
+                section
+                    .report()
+                    .error(&entry.place, format!("{} is already used by {}", entry.value, earlier.place.key));
+            }
+            taken.push(entry);
+        }
+        if let Some(entry) = admin.as_ref().filter(|entry| !entry.value.ip().is_loopback()) {
+            section
+                .report()
+                .warning(&entry.place, "health is then open to the network; 127.0.0.1 keeps it on this machine");
+        }
+        let values = |entries: Vec<Entry<SocketAddr>>| entries.into_iter().map(|entry| entry.value).collect();
+        Ok(Self { https: values(https), http: values(http), admin: admin.map(|entry| entry.value) })
+    }
+}
+
+/// Certificates, which must be there if anything listens for HTTPS.
+fn tls(section: &Section<'_>, needed: bool) -> Result<Option<ServerOptions>, Refused> {
+    let min_version = section.read("min-version", value::version);
+    let single = section.has("certificate") || section.has("private-key");
+    let identities = if section.has("identity") {
+        if single {
+            let key = if section.has("certificate") { "certificate" } else { "private-key" };
+            section.error(key, "write either certificate and private-key, or [[tls.identity]], not both");
+        }
+        let identities: Vec<_> = section.sections("identity").iter().map(identity).collect();
+        if identities.is_empty() {
+            section.error("identity", "the list is empty; write at least one pair");
+        }
+        identities.into_iter().collect()
+    } else if single || needed {
+        identity(section).map(|identity| vec![identity])
+    } else {
+        return Ok(None);
+    };
+    Ok(Some(ServerOptions { identities: identities?, min_version: min_version?.unwrap_or(Version::Tls12) }))
+}
+
+fn identity(section: &Section<'_>) -> Result<Identity, Refused> {
+    let file = |key: &str| {
+        let path = section.require(key, |value| text(value).map(str::to_string))?;
+        if path.is_empty() { Err(section.missing(key)) } else { Ok(PathBuf::from(path)) }
+    };
+    let (certificate, private_key) = (file("certificate"), file("private-key"));
+    Ok(Identity { certificate: certificate?, private_key: private_key? })
+}
+
+/// The defaults with what is written down; refused values are reported and keep their default.
+fn timeouts(section: &Section<'_>) -> Timeouts {
+    let mut timeouts = Timeouts::default();
+    for key in KEYS {
+        let Value::Timeout(field) = key.value else { continue };
+        let zero_is_meant = matches!(key.name(), "drain" | "upstream-idle");
+        if let Ok(Some(time)) = section.read(key.name(), |value| value::timeout(value, zero_is_meant)) {
+            *field(&mut timeouts) = time;
+        }
+    }
+    if timeouts.upstream_idle > UPSTREAM_IDLE_USUAL {
+        section
+            .warning("upstream-idle", "S3 closes idle connections after about 5s; keeping them longer costs retries");
+    }
+    timeouts
+}
+
+/// The defaults with what is written down; refused values are reported and keep their default.
+fn limits(section: &Section<'_>) -> Limits {
+    let mut limits = Limits::default();
+    for key in KEYS {
+        let Value::Limit(limit) = &key.value else { continue };
+        if let Ok(Some(bound)) = section.read(key.name(), |value| value::limit(value, limit)) {
+            (limit.set)(&mut limits, bound);
+        }
+    }
+    if limits.spool_bytes_max > limits.buffer_bytes_max {
+        section.error("spool-bytes", "it is more than buffer-bytes, so one upload could take all memory there is");
+    }
+    limits
+}
+
+/// How long S3 keeps an idle connection.
+const UPSTREAM_IDLE_USUAL: Duration = Duration::from_secs(5);

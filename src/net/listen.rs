@@ -1,1 +1,169 @@
-//! Net listen.
+//! Listening sockets: one a shard, all on the same port, the kernel spreads connections over them.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::sys;
+use super::uring::{Stream, tune};
+use crate::clock;
+
+/// Binds one listening socket for every shard to `address`; with port 0 all share the port the first one got.
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_shards(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
+    let first = bind(address)?;
+    let resolved = first.local_addr()?;
+    std::iter::once(Ok(first)).chain((1..shards).map(|_| bind(resolved))).collect()
+}
+
+/// Binds a listening socket that shares its port with the sockets of other shards.
+///
+/// # Errors
+/// What the system says, with the address and the likely fix.
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let listening = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        tune(&socket)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(socket.into())
+    };
+    listening().map_err(|error: io::Error| explain(address, &error))
+}
+
+fn explain(address: SocketAddr, error: &io::Error) -> io::Error {
+    let advice = match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
+            let port = address.port();
+            format!("another program listens there; find it with `ss -ltnp 'sport = :{port}'` or choose another port")
+        }
+        Some(libc::EACCES) => "ports below net.ipv4.ip_unprivileged_port_start (1024) need CAP_NET_BIND_SERVICE; give \
+                               it to the service (AmbientCapabilities=CAP_NET_BIND_SERVICE) or choose a higher port"
+            .to_owned(),
+        Some(libc::EADDRNOTAVAIL) => {
+            "no network interface of this machine has that address (yet); 0.0.0.0 and [::] stand for all".to_owned()
+        }
+        Some(libc::EAFNOSUPPORT) => "this machine has no IPv6; listen on an IPv4 address".to_owned(),
+        _ => "the system refused".to_owned(),
+    };
+    io::Error::new(error.kind(), format!("cannot listen on {address}: {advice} ({error})"))
+}
+
+/// What an accept brought.
+#[derive(Debug)]
+pub enum Accept {
+    /// A client and where it comes from.
+    Client(Stream, SocketAddr),
+    /// The listener is closed; nothing will come any more.
+    Closed,
+}
+
+/// A listening socket on the ring.
+#[derive(Debug)]
+pub struct Listener {
+    socket: sys::Socket,
+    /// `None` while open, else how many more clients may be taken out of the queue.
+    draining: Cell<Option<u32>>,
+    warned: Cell<Option<clock::Instant>>,
+}
+
+impl Listener {
+    /// Takes over a listening socket, best one of [`bind`].
+    ///
+    /// # Errors
+    /// When the socket cannot be made blocking, which is what the ring needs to wait on it.
+    pub fn from_std(listener: TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(false)?;
+        Ok(Self { socket: Rc::new(listener.into()), draining: Cell::new(None), warned: Cell::new(None) })
+    }
+
+    /// The address that clients connect to.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        let address = SockRef::from(&*self.socket).local_addr()?;
+        address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// Waits for the next client. To be awaited to its end, by one task.
+    ///
+    /// Failures are no outcome: a client that went away is skipped; when descriptors or memory have run out, or anything
+    /// else is wrong, it says so in the log and tries again a little later.
+    ///
+    /// After [`close`](Self::close) it yields the clients that were already connected, then [`Accept::Closed`].
+    pub async fn accept(&self) -> Accept {
+        loop {
+            let outcome = match self.draining.get() {
+                None => sys::accept(&self.socket).await,
+                Some(0) => return self.shut(),
+                Some(left) => {
+                    self.draining.set(Some(left - 1));
+                    sys::accept_now(&self.socket)
+                }
+            };
+            let error = match outcome {
+                Ok((socket, from)) => return Accept::Client(Stream::new(socket, from), from),
+                Err(error) => error,
+            };
+            match error.raw_os_error() {
+                Some(libc::EAGAIN) if self.draining.get().is_some() => return self.shut(),
+                Some(code) if HARMLESS.contains(&code) => {}
+                _ => self.back_off(&error).await,
+            }
+        }
+    }
+
+    /// Stops taking clients. Call [`accept`](Self::accept) until it says [`Accept::Closed`]: shutting a listening socket
+    /// down resets the clients in its queue, so they are served first. Or drop the listener.
+    pub fn close(&self) {
+        if self.draining.get().is_none() {
+            self.draining.set(Some(BACKLOG as u32));
+            if let Err(error) = SockRef::from(&*self.socket).set_nonblocking(true) {
+                tracing::warn!(%error, "cannot drain a listening socket; clients in its queue are lost");
+                self.draining.set(Some(0));
+            }
+            sys::cancel(&self.socket);
+        }
+    }
+
+    fn shut(&self) -> Accept {
+        self.draining.set(Some(0));
+        // Fails only when it has been done before.
+        let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
+        Accept::Closed
+    }
+
+    async fn back_off(&self, error: &io::Error) {
+        let now = clock::mono();
+        if self.warned.get().is_none_or(|at| now.duration_since(at) >= WARN_INTERVAL) {
+            self.warned.set(Some(now));
+            let advice = match error.raw_os_error() {
+                Some(libc::EMFILE) => "out of file descriptors: raise the service's LimitNOFILE",
+                Some(libc::ENFILE) => "the machine is out of file descriptors: raise fs.file-max",
+                _ => "clients wait",
+            };
+            tracing::warn!(%error, advice, "cannot accept a client");
+        }
+        tokio::time::sleep(BACK_OFF).await;
+    }
+}
+
+/// Errors that belong to one client or to a wake-up, not to the listener.
+const HARMLESS: [i32; 5] = [libc::ECANCELED, libc::EINTR, libc::ECONNABORTED, libc::ECONNRESET, libc::EPROTO];
+
+/// Connections the kernel completes ahead of us; net.core.somaxconn (4096 by default) caps it.
+const BACKLOG: i32 = 4096;
+const BACK_OFF: Duration = Duration::from_millis(100);
+const WARN_INTERVAL: Duration = Duration::from_secs(10);

@@ -1,1 +1,230 @@
-//! Net sys.
+//! Operations of the ring and the few system calls that no safe crate offers.
+//!
+//! Everything an operation points to is moved into it and comes back with its completion, together with a share of the
+//! descriptor: neither can go away while the kernel may still use them.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::rc::Rc;
+
+use io_uring::{cqueue, opcode, squeue, types};
+use socket2::{SockAddr, SockAddrStorage};
+use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
+
+use crate::buffer::Buffer;
+
+/// A descriptor that stays open until its last operation has completed.
+pub(super) type Socket = Rc<OwnedFd>;
+
+/// An operation in the ring; yields the kernel's answer and what had been lent to it.
+pub(super) type InFlight<T> = InFlightOneshot<Lent<T>, Completed<T>>;
+
+/// What the kernel holds while an operation is in flight.
+///
+/// tokio-uring 0.5 frees the data of a *dropped* operation when its driver is dropped, before the kernel has let go of
+/// it. So what is lent is never freed here: an abandoned operation leaks its buffer instead of handing the kernel a
+/// dangling pointer. Nobody abandons operations except a runtime that is torn down.
+pub(super) struct Lent<T> {
+    thing: ManuallyDrop<T>,
+    _socket: Socket,
+}
+
+/// Turns a completion back into what had been lent.
+pub(super) struct Completed<T>(PhantomData<fn() -> T>);
+
+impl<T> OneshotOutputTransform for Completed<T> {
+    type Output = (io::Result<usize>, T);
+    type StoredData = Lent<T>;
+
+    fn transform_oneshot_output(self, data: Lent<T>, cqe: cqueue::Entry) -> Self::Output {
+        let result = usize::try_from(cqe.result()).map_err(|_| io::Error::from_raw_os_error(-cqe.result()));
+        (result, ManuallyDrop::into_inner(data.thing))
+    }
+}
+
+fn submit<T: 'static>(socket: &Socket, thing: T, entry: squeue::Entry) -> InFlight<T> {
+    let lent = Lent { thing: ManuallyDrop::new(thing), _socket: Rc::clone(socket) };
+    UnsubmittedOneshot::new(lent, Completed(PhantomData), entry).submit()
+}
+
+fn target(socket: &Socket) -> types::Fd {
+    types::Fd(socket.as_raw_fd())
+}
+
+/// Lengths of the ring are 32 bits and results 31.
+fn length(bytes: &[u8]) -> u32 {
+    bytes.len().min(i32::MAX as usize) as u32
+}
+
+/// Receives into the spare room of `into`. The bytes are not committed yet.
+///
+/// The room is one heap allocation that does not move when `into` does, and [`Lent`] keeps it until completion.
+pub(super) fn recv(socket: &Socket, mut into: Buffer) -> InFlight<Buffer> {
+    let room = into.spare_mut();
+    let entry = opcode::Recv::new(target(socket), room.as_mut_ptr(), length(room)).build();
+    submit(socket, into, entry)
+}
+
+/// Sends the filled bytes of `from`, all of them unless something happens first. They are not consumed yet.
+///
+/// `MSG_WAITALL` makes the kernel go on after a short send by itself (since Linux 6.0), which saves turns of the ring.
+pub(super) fn send(socket: &Socket, from: Buffer) -> InFlight<Buffer> {
+    let filled = from.filled();
+    let entry = opcode::Send::new(target(socket), filled.as_ptr(), length(filled))
+        .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
+        .build();
+    submit(socket, from, entry)
+}
+
+/// Waits until a receive would not wait.
+pub(super) fn poll_readable(socket: &Socket) -> InFlight<()> {
+    let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
+    submit(socket, (), opcode::PollAdd::new(target(socket), events).build())
+}
+
+/// Connects to `to`.
+pub(super) fn connect(socket: &Socket, to: SocketAddr) -> InFlight<Box<SockAddr>> {
+    let to = Box::new(SockAddr::from(to));
+    let entry = opcode::Connect::new(target(socket), to.as_ptr().cast(), to.len()).build();
+    submit(socket, to, entry)
+}
+
+/// Makes every operation that is now in flight on `socket` end, most with `ECANCELED`.
+///
+/// The entry takes its place in the queue at once, so operations submitted later are not touched. Its own completion
+/// says nothing worth waiting for; the driver keeps the descriptor until then.
+pub(super) fn cancel(socket: &Socket) {
+    let all = types::CancelBuilder::fd(target(socket)).all();
+    drop(submit(socket, (), opcode::AsyncCancel2::new(all).build()));
+}
+
+/// Accepts one connection.
+///
+/// # Errors
+/// What accept(2) says, `ECANCELED` after [`cancel`], `EINVAL` once the listener is shut down.
+pub(super) async fn accept(listener: &Socket) -> io::Result<(OwnedFd, SocketAddr)> {
+    let mut caller = Box::new(Caller::unknown());
+    let (address, length) = caller.pointers();
+    let entry = opcode::Accept::new(target(listener), address, length).flags(libc::SOCK_CLOEXEC).build();
+    let (result, caller) = submit(listener, caller, entry).await;
+    caller.accepted(result? as i32)
+}
+
+/// Accepts a connection that is there already; the listener has to be non-blocking.
+///
+/// # Errors
+/// What accept(2) says, `EAGAIN` when none is there.
+pub(super) fn accept_now(listener: &Socket) -> io::Result<(OwnedFd, SocketAddr)> {
+    let mut caller = Caller::unknown();
+    let (address, length) = caller.pointers();
+    // SAFETY: both pointers are to `caller`, which outlives the call, and `length` is the room at `address`.
+    match unsafe { libc::accept4(listener.as_raw_fd(), address, length, libc::SOCK_CLOEXEC) } {
+        -1 => Err(io::Error::last_os_error()),
+        fd => caller.accepted(fd),
+    }
+}
+
+/// Where the kernel writes the address of an accepted peer.
+struct Caller {
+    address: SockAddrStorage,
+    length: libc::socklen_t,
+}
+
+impl Caller {
+    fn unknown() -> Self {
+        let address = SockAddrStorage::zeroed();
+        Self { length: address.size_of(), address }
+    }
+
+    fn pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        ((&raw mut self.address).cast(), &raw mut self.length)
+    }
+
+    /// `fd` is what a successful accept on these pointers returned.
+    fn accepted(self, fd: i32) -> io::Result<(OwnedFd, SocketAddr)> {
+        // SAFETY: a successful accept yields a new descriptor that nobody else owns.
+        let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: the kernel has written a socket address of `length` bytes into the storage.
+        let address = unsafe { SockAddr::new(self.address, self.length) };
+        let address = address.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        Ok((socket, address))
+    }
+}
+
+/// Breaks a TCP connection off: the peer gets a reset, everything queued is dropped and pending operations fail.
+///
+/// That is what Linux does on connecting to `AF_UNSPEC`. Unlike closing with a linger time of zero it does not wait for
+/// the last share of the descriptor, and unlike shutdown(2) it sends no FIN the peer could take for an orderly end.
+///
+/// # Errors
+/// When the kernel refuses, for instance because the socket is no TCP socket.
+pub(super) fn reset(socket: &Socket) -> io::Result<()> {
+    let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as libc::sa_family_t, sa_data: [0; 14] };
+    let length = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: `nobody` is a whole sockaddr of the length given and outlives the call.
+    match unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, length) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Binds the calling thread to one core.
+///
+/// # Errors
+/// `EINVAL` when the core does not exist or the process may not use it.
+pub(super) fn pin_to_core(core: usize) -> io::Result<()> {
+    let mut set = no_cores();
+    if core >= CORES_MAX {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: `core` is within the set.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    // SAFETY: the set is whole and outlives the call; 0 names the calling thread.
+    match unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The cores the calling thread may run on.
+///
+/// # Errors
+/// `EINVAL` on machines with more cores than a `cpu_set_t` has bits.
+pub(super) fn allowed_cores() -> io::Result<Vec<usize>> {
+    let mut set = no_cores();
+    // SAFETY: the set is whole and outlives the call; 0 names the calling thread.
+    match unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) } {
+        // SAFETY: every core asked for is within the set.
+        0 => Ok((0..CORES_MAX).filter(|&core| unsafe { libc::CPU_ISSET(core, &set) }).collect()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Raises the soft limit of open descriptors to the hard one and says what it is now.
+///
+/// # Errors
+/// What setrlimit(2) says.
+pub(super) fn raise_descriptor_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is whole and outlives the call.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: as above.
+    match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
+        0 => Ok(limit.rlim_cur),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn no_cores() -> libc::cpu_set_t {
+    // SAFETY: a CPU set is an array of integers; all zeroes is the empty set.
+    unsafe { std::mem::zeroed() }
+}
+
+const CORES_MAX: usize = libc::CPU_SETSIZE as usize;

@@ -1,1 +1,190 @@
-//! Proxy connection.
+//! One client connection: handshake, exchanges, goodbye.
+
+use std::cell::Cell;
+use std::io::ErrorKind;
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::AccessSink;
+use crate::buffer::Buffer;
+use crate::clock::{self, Deadline, Now};
+use crate::http::head::{RequestHead, Scan};
+use crate::limits;
+use crate::link::{Dial, Link};
+use crate::proxy::exchange::{self, Inbound, Next};
+use crate::proxy::failure::{ClientFault, Failure};
+use crate::proxy::secure::{HandshakeError, Secure, SecureError, Wire};
+use crate::proxy::shard::{Nudge, Shard};
+use crate::tls::TlsError;
+use crate::tls::config::ServerConfig;
+
+/// One client.
+pub struct Client<L: Link> {
+    /// Its stream.
+    pub wire: Wire<L>,
+    /// Whether it is between two requests.
+    idle: Cell<bool>,
+}
+
+impl<L: Link> Nudge for Client<L> {
+    fn nudge(&self) {
+        if self.idle.get() {
+            self.wire.interrupt();
+        }
+    }
+
+    fn abort(&self) {
+        self.wire.abort();
+    }
+}
+
+/// Serves a client until one of the two has had enough.
+pub async fn serve<L, D, S>(link: L, tls: Option<Arc<ServerConfig>>, shard: Rc<Shard<D, S>>)
+where
+    L: Link + 'static,
+    D: Dial + 'static,
+    S: AccessSink + 'static,
+{
+    let wire = match tls {
+        None => Wire::Plain(link),
+        Some(config) => {
+            let until = Deadline::after(shard.timeouts.client_handshake);
+            match Secure::accept(link, &config, &shard.buffers, until).await {
+                Ok(secure) => Wire::Tls(Box::new(secure)),
+                Err(failed) => return turned_away(failed, &shard).await,
+            }
+        }
+    };
+    let client = Rc::new(Client { wire, idle: Cell::new(false) });
+    let nudge: Weak<dyn Nudge> = Rc::downgrade(&(Rc::clone(&client) as Rc<dyn Nudge>));
+    let _registration = shard.register(nudge);
+    let mut head = RequestHead::default();
+    let mut carried = None;
+    for served in 0.. {
+        let is_last = served + 1 >= shard.limits.connection_requests_max;
+        let inbound = match next_head(&client, &shard, carried.take(), served == 0).await {
+            Awaited::Head(buffer, head_len, begun) => Inbound { buffer, head_len, begun, is_last },
+            Awaited::Failed(failure, begun) => {
+                exchange::refuse(&client, &shard, &failure, begun).await;
+                return linger(&client.wire, &shard).await;
+            }
+            Awaited::Nothing => {
+                let _ = client.wire.finish(Deadline::after(FAREWELL)).await;
+                return;
+            }
+        };
+        match exchange::run(&client, &shard, inbound, &mut head).await {
+            Next::Request(leftover) => carried = leftover,
+            Next::Close => return linger(&client.wire, &shard).await,
+            Next::Break => return client.wire.abort(),
+        }
+    }
+}
+
+/// A client that did not get as far as TLS. One that speaks plain HTTP to the TLS port is told so, in plain HTTP.
+async fn turned_away<L, D, S>(failed: HandshakeError<L>, shard: &Shard<D, S>)
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
+    tracing::debug!(error = %failed.cause, "a client's TLS handshake failed");
+    if matches!(failed.cause, SecureError::Tls(TlsError::PlainHttp)) {
+        let client = Client { wire: Wire::Plain(failed.link), idle: Cell::new(false) };
+        exchange::refuse(&client, shard, &ClientFault::PlainHttp.into(), clock::now()).await;
+        linger(&client.wire, shard).await;
+    }
+}
+
+/// What waiting for a request came to.
+enum Awaited {
+    /// A buffer that starts with a whole head of this many bytes, begun then.
+    Head(Buffer, usize, Now),
+    /// The client left, or has been idle for too long, or the shard is going down.
+    Nothing,
+    /// Part of a request came, and it is wrong or late.
+    Failed(Failure, Now),
+}
+
+async fn next_head<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, carried: Option<Buffer>, first: bool) -> Awaited
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
+    let mut scan = Scan::default();
+    let carried = carried.filter(|buffer| !buffer.is_empty());
+    if carried.is_none() {
+        let patience = if first { shard.timeouts.client_head } else { shard.timeouts.client_idle };
+        if shard.is_draining() {
+            return Awaited::Nothing;
+        }
+        client.idle.set(true);
+        let result = client.wire.readable(Deadline::after(patience)).await;
+        client.idle.set(false);
+        if result.is_err() {
+            return Awaited::Nothing;
+        }
+    }
+    let begun = clock::now();
+    let until = Deadline::at(begun.mono + shard.timeouts.client_head);
+    let mut buffer = carried.unwrap_or_else(|| shard.buffers.take());
+    if buffer.capacity() < limits::BUFFER_BYTES || buffer.room() < limits::HEAD_BYTES_MAX {
+        buffer.compact();
+    }
+    loop {
+        if !buffer.is_empty() {
+            match scan.feed(buffer.filled()) {
+                Ok(Some(head_len)) => return Awaited::Head(buffer, head_len, begun),
+                Ok(None) => {}
+                Err(error) => return Awaited::Failed(ClientFault::Head(error).into(), begun),
+            }
+        }
+        let (result, back) = client.wire.read(buffer, until).await;
+        buffer = back;
+        match result {
+            Ok(0) => return Awaited::Nothing,
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::TimedOut && !buffer.is_empty() => {
+                return Awaited::Failed(ClientFault::HeadTimedOut.into(), begun);
+            }
+            Err(_) => return Awaited::Nothing,
+        }
+    }
+}
+
+/// Closes in a way that lets the client read what was sent: says goodbye, then takes in and forgets what is still
+/// coming, within bounds. Closing a socket with unread bytes would reset the stream and could destroy the answer.
+async fn linger<L, D, S>(wire: &Wire<L>, shard: &Shard<D, S>)
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
+    if wire.finish(Deadline::after(FAREWELL)).await.is_err() {
+        return;
+    }
+    let end = clock::mono() + LINGER;
+    let mut discarded = 0;
+    let mut buffer = None;
+    while discarded < limits::DISCARD_BYTES_MAX {
+        let until = Deadline::at(end).min(Deadline::after(FAREWELL));
+        if wire.readable(until).await.is_err() {
+            return;
+        }
+        let (result, mut back) = wire.read(buffer.take().unwrap_or_else(|| shard.buffers.take()), until).await;
+        match result {
+            Ok(0) | Err(_) => return,
+            Ok(n) => discarded += n as u64,
+        }
+        back.clear();
+        buffer = Some(back);
+    }
+}
+
+/// How long a goodbye may take, and how long the client may be silent after it.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// How long a client may go on sending a body nobody wants.
+const LINGER: Duration = Duration::from_secs(30);

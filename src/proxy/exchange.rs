@@ -1,1 +1,348 @@
-//! Proxy exchange.
+//! One request, from its head to its log line. Read [`line`] from top to bottom: that is what the gate does.
+
+use crate::access::AccessSink;
+use crate::buffer::Buffer;
+use crate::clock::Now;
+use crate::http::body::Reader;
+use crate::http::framing::{self, RequestBody, ResponseBody};
+use crate::http::head::{RequestHead, Version};
+use crate::link::{Dial, Link};
+use crate::policy::route::Route;
+use crate::proxy::connection::Client;
+use crate::proxy::deliver::{Delivered, Delivery};
+use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
+use crate::proxy::forward::{self, After, Sending};
+use crate::proxy::relay::{self, Received, Transfer, Turn, Upload};
+use crate::proxy::reply::{self, Addressee};
+use crate::proxy::shard::Shard;
+use crate::proxy::spool;
+use crate::proxy::story::Story;
+use crate::proxy::upstream::Lease;
+use crate::s3::target::{SignatureKind, Target};
+
+/// What the connection does next.
+pub enum Next {
+    /// It serves another request, whose first bytes may be here already.
+    Request(Option<Buffer>),
+    /// It says goodbye.
+    Close,
+    /// It breaks off, visibly.
+    Break,
+}
+
+/// What a client has sent so far: a whole head, and perhaps more.
+pub struct Inbound {
+    /// Starts with the head.
+    pub buffer: Buffer,
+    /// Bytes of the head.
+    pub head_len: usize,
+    /// When the request's first byte was noticed.
+    pub begun: Now,
+    /// Whether this is the last request the connection may make.
+    pub is_last: bool,
+}
+
+/// Serves one request and leaves one record.
+pub async fn run<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, mut inbound: Inbound, head: &mut RequestHead) -> Next
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
+    let mut story = Story::begin(&client.wire, shard.request_id(), inbound.begun);
+    let (block, first) = inbound.buffer.filled().split_at(inbound.head_len);
+    let outcome = match Request::read(head, block) {
+        Ok(request) => {
+            story.request(&request);
+            let cx = Exchange { client, shard, request, first, is_last: inbound.is_last };
+            line(&cx, &mut story).await.map_err(|failure| (failure, cx.addressee()))
+        }
+        Err(failure) => Err((failure, Addressee::unknown())),
+    };
+    let done = match outcome {
+        Ok(done) => Some(done),
+        Err((failure, to)) => {
+            let answered = tell(client, shard, &mut story, &failure, &to).await;
+            answered.then_some(Done { after: to.after, first_used: 0, leftover: None })
+        }
+    };
+    story.end(&shard.access);
+    match done {
+        None => Next::Break,
+        Some(done) if done.after == After::Close => Next::Close,
+        Some(done) => {
+            inbound.buffer.consume(inbound.head_len + done.first_used);
+            let rest = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
+            Next::Request(done.leftover.or(rest))
+        }
+    }
+}
+
+/// Answers a head that never became a request, and leaves one record.
+pub async fn refuse<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, failure: &Failure, begun: Now)
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
+    let mut story = Story::begin(&client.wire, shard.request_id(), begun);
+    tell(client, shard, &mut story, failure, &Addressee::unknown()).await;
+    story.end(&shard.access);
+}
+
+/// How an exchange went that ended well.
+struct Done {
+    after: After,
+    /// Bytes behind the head that belonged to the request.
+    first_used: usize,
+    /// The next request's bytes, where they are not behind the head.
+    leftover: Option<Buffer>,
+}
+
+/// The straight line.
+async fn line<L, D, S>(cx: &Exchange<'_, L, D, S>, story: &mut Story) -> Result<Done, Failure>
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
+    let (shard, request) = (cx.shard, &cx.request);
+    if request.is_ping() {
+        let to = cx.addressee();
+        story.answered(200, reply::ping(cx.client, shard, &to).await?);
+        return Ok(Done { after: to.after, first_used: 0, leftover: None });
+    }
+    let route = shard.routes.find(request.authority).ok_or(ClientFault::UnknownHost)?;
+    story.route(route);
+    let _room = shard.room().await;
+    let (sending, spooled) = cx.settle_length().await?;
+    let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
+    let mut upload =
+        Upload::new(if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() }, first);
+    let conversed = cx.converse(route, sending, &mut upload, story).await;
+    story.sent(upload.bytes);
+    let (lease, received, client_holds_back) = conversed?;
+    let (head, block) = (&received.head, &received.buffer.filled()[..received.head_len]);
+    story.response(head, block);
+    let body = framing::response(head, block, request.method())
+        .map_err(|_| UpstreamFault::Malformed("the length of its response is ambiguous"))?;
+    let returning = forward::returning(body, request.head.version);
+    let keeps = request.keeps_alive
+        && received.request_complete
+        && !client_holds_back
+        && !cx.is_last
+        && !shard.is_draining()
+        && body != ResponseBody::UntilClose
+        && returning != forward::Returning::Unchunked;
+    let after = if keeps { After::Keep } else { After::Close };
+    let upstream_keeps = received.request_complete
+        && body != ResponseBody::UntilClose
+        && framing::keeps_alive(head.version, &head.fields, block);
+    let mut out = shard.buffers.take();
+    forward::response(&mut out, head, block, body, request.head.version, after)
+        .map_err(|_| UpstreamFault::Malformed("its response head cannot be passed on"))?;
+    let delivery = Delivery {
+        client: &cx.client.wire,
+        upstream: lease.wire(),
+        buffers: &shard.buffers,
+        timeouts: &shard.timeouts,
+        returning,
+        is_error: head.status >= 400,
+    };
+    let mut delivered = Delivered::default();
+    let mut from = received.buffer;
+    from.consume(received.head_len);
+    let result = delivery.run(out, from, body.into(), &mut delivered).await;
+    story.delivered(&mut delivered);
+    result?;
+    match (delivered.is_clean, upstream_keeps) {
+        (true, true) => lease.give_back(),
+        (true, false) => lease.close(),
+        (false, _) => drop(lease),
+    }
+    let (first_used, leftover) = match spooled {
+        Some(spooled) => (spooled.first_used, spooled.leftover),
+        None => (upload.first_used, upload.leftover),
+    };
+    Ok(Done { after, first_used, leftover })
+}
+
+/// One request and everything it meets.
+struct Exchange<'a, L: Link, D: Dial, S: AccessSink> {
+    client: &'a Client<L>,
+    shard: &'a Shard<D, S>,
+    request: Request<'a>,
+    /// What came along behind the head.
+    first: &'a [u8],
+    is_last: bool,
+}
+
+impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
+    /// Finds out how the body will travel; a length-less one is spooled.
+    async fn settle_length(&self) -> Result<(Sending, Option<spool::Spooled>), Failure> {
+        let request = &self.request;
+        if let Some(sending) = forward::sending(request.head, request.block, request.body) {
+            return Ok((sending, None));
+        }
+        let shard = self.shard;
+        let limit = shard.limits.spool_bytes_max;
+        if request.holds_back && limit > 0 {
+            relay::say_continue(&self.client.wire, &shard.buffers, shard.timeouts.client_write).await?;
+        }
+        let reader = request.body.into();
+        let spooled =
+            spool::read(&self.client.wire, &shard.buffers, &shard.timeouts, reader, self.first, limit).await?;
+        Ok((Sending::Spooled(spooled.data.len() as u64), Some(spooled)))
+    }
+
+    /// Sends the request and gets the response head. A reused connection that died without a byte of response is
+    /// replaced once, if everything sent so far is still here and the method may be repeated (RFC 9110 §9.2.2).
+    async fn converse(
+        &self,
+        route: &Route,
+        sending: Sending,
+        upload: &mut Upload<'_>,
+        story: &mut Story,
+    ) -> Result<(Lease<D::Link>, Received, bool), Failure> {
+        let (shard, request) = (self.shard, &self.request);
+        let upstream = &shard.upstreams[route.upstream];
+        let mut holds_back = request.holds_back && !matches!(sending, Sending::Spooled(_));
+        let body = upload.reader.clone();
+        let mut reused = upstream.reuse();
+        loop {
+            let lease = match reused.take() {
+                Some(lease) => lease,
+                None => upstream.open(&shard.dial, &shard.buffers, &shard.timeouts).await?,
+            };
+            story.upstream(lease.wire().peer(), lease.is_reused());
+            let mut out = shard.buffers.take();
+            forward::request(&mut out, request.head, request.block, route, sending, holds_back)
+                .map_err(|_| ClientFault::Head(crate::http::head::HeadError::TooLarge))?;
+            let turn = Turn::new(holds_back);
+            let transfer = Transfer {
+                client: &self.client.wire,
+                upstream: &lease,
+                buffers: &shard.buffers,
+                timeouts: &shard.timeouts,
+            };
+            match transfer.exchange(&turn, out, upload).await {
+                Ok(received) => return Ok((lease, received, turn.client_holds_back())),
+                Err(Failure::Upstream(UpstreamFault::Closed))
+                    if lease.is_reused() && !turn.is_answered() && !upload.consumed && request.is_repeatable() =>
+                {
+                    holds_back = turn.client_holds_back();
+                    *upload = Upload::new(body.clone(), upload.first);
+                    story.retried();
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Whom the gate's own answer is for. The connection stays only if nothing of a body can be in the way.
+    fn addressee(&self) -> Addressee {
+        let request = &self.request;
+        let keeps = request.keeps_alive
+            && matches!(request.body, RequestBody::None | RequestBody::Length(0))
+            && !self.is_last
+            && !self.shard.is_draining();
+        Addressee {
+            version: request.head.version,
+            is_head: request.method() == b"HEAD",
+            path: request.target.path().to_vec(),
+            after: if keeps { After::Keep } else { After::Close },
+        }
+    }
+}
+
+/// A request that can be read in one way only.
+pub struct Request<'a> {
+    /// The parsed head.
+    pub head: &'a RequestHead,
+    /// The head's bytes.
+    pub block: &'a [u8],
+    /// The host the client asked for.
+    pub authority: &'a [u8],
+    /// Path and query as they came.
+    pub target: Target<'a>,
+    /// The body's framing.
+    pub body: RequestBody,
+    /// Whether the client waits for `100 Continue` before it sends its body.
+    pub holds_back: bool,
+    /// Whether the client would make another request on this connection.
+    pub keeps_alive: bool,
+}
+
+impl<'a> Request<'a> {
+    /// Parses and judges a head.
+    fn read(head: &'a mut RequestHead, block: &'a [u8]) -> Result<Self, Failure> {
+        head.parse_into(block).map_err(ClientFault::Head)?;
+        let head = &*head;
+        let body = framing::request(head, block).map_err(ClientFault::Framing)?;
+        let authority = framing::authority(head, block).map_err(ClientFault::Framing)?;
+        if matches!(head.method(block), b"CONNECT" | b"TRACE") {
+            return Err(ClientFault::Method.into());
+        }
+        let expects = framing::expects_continue(head, block);
+        if !expects && head.version == Version::Http11 && head.fields.get(block, "expect").is_some() {
+            return Err(ClientFault::Expectation.into());
+        }
+        Ok(Self {
+            head,
+            block,
+            authority,
+            target: Target::parse(framing::origin_target(head, block)),
+            body,
+            holds_back: expects && !matches!(body, RequestBody::None | RequestBody::Length(0)),
+            keeps_alive: framing::keeps_alive(head.version, &head.fields, block),
+        })
+    }
+
+    /// The method.
+    #[must_use]
+    pub fn method(&self) -> &'a [u8] {
+        self.head.method(self.block)
+    }
+
+    /// ShotGrid's and load balancers' health check. A signed link is never one: it is for an object of that name.
+    fn is_ping(&self) -> bool {
+        self.target.path() == b"/ping"
+            && matches!(self.method(), b"GET" | b"HEAD")
+            && self.target.signature() == SignatureKind::None
+    }
+
+    fn is_repeatable(&self) -> bool {
+        matches!(self.method(), b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE")
+    }
+}
+
+/// Tells the client about a failure, where it can still be told, and the story always. Says whether the connection is
+/// in order.
+async fn tell<L, D, S>(
+    client: &Client<L>,
+    shard: &Shard<D, S>,
+    story: &mut Story,
+    failure: &Failure,
+    to: &Addressee,
+) -> bool
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
+    let row = failure.row();
+    story.failed(failure, &row);
+    if !row.is_answered() || story.is_answered() {
+        return false;
+    }
+    match reply::failure(client, shard, to, &row, story.id()).await {
+        Ok(bytes) => {
+            story.answered(row.status, bytes);
+            true
+        }
+        Err(_) => {
+            story.unheard();
+            false
+        }
+    }
+}

@@ -1,1 +1,238 @@
-//! Proxy failure.
+//! The one table from what went wrong to what the client is told.
+//!
+//! Every failure of the line is a [`Failure`]; [`Failure::row`] is total, and only it chooses status codes. Codes are
+//! ones S3 SDKs know, so that their own retry rules apply:
+//!
+//! * 502 and 504, not 500 and 503, for a failed *upload*: `shotgun_api3` repeats a part after 500 and 503 without
+//!   rewinding its file, promises N bytes, sends none and hangs; every AWS SDK repeats 502 and 504 as well.
+//! * 408 for a body that stops coming, so that exactly that hang ends.
+
+use std::borrow::Cow;
+
+use crate::access::{Party, Phase};
+use crate::http::framing::FramingError;
+use crate::http::head::HeadError;
+use crate::link::DialError;
+
+/// Everything that can go wrong between the first byte of a request and the last byte of its response, by who is at
+/// fault.
+#[derive(Debug)]
+pub enum Failure {
+    /// The client.
+    Client(ClientFault),
+    /// The upstream, or the way to it.
+    Upstream(UpstreamFault),
+    /// The gate holds as much as it may.
+    Overloaded,
+}
+
+/// What a client can do wrong.
+#[derive(Debug)]
+pub enum ClientFault {
+    /// Plain HTTP spoken to the HTTPS port.
+    PlainHttp,
+    /// The request head is not HTTP/1.1.
+    Head(HeadError),
+    /// The request head did not arrive in time.
+    HeadTimedOut,
+    /// The request's length or authority is ambiguous or missing.
+    Framing(FramingError),
+    /// A method a proxy must not pass on (CONNECT, TRACE).
+    Method,
+    /// An expectation other than `100-continue` (RFC 9110 §10.1.1).
+    Expectation,
+    /// No route has this name.
+    UnknownHost,
+    /// A length-less body is larger than the spool.
+    SpoolExceeded,
+    /// A length-less body, and spooling is switched off.
+    LengthRequired,
+    /// The chunked coding of the request body is broken.
+    BodyMalformed,
+    /// The client ended its stream before its body.
+    BodyIncomplete,
+    /// The client sent nothing more of its body for too long.
+    BodyTimedOut,
+    /// The client went away before it had its response.
+    Gone,
+    /// The client took nothing more of the response for too long.
+    Stalled,
+}
+
+/// What an upstream can do wrong.
+#[derive(Debug)]
+pub enum UpstreamFault {
+    /// No connection came about.
+    Dial(DialError),
+    /// Its certificate is not to be trusted.
+    Untrusted(String),
+    /// The TLS handshake failed otherwise.
+    Handshake(String),
+    /// It took nothing more of the request for too long.
+    Stalled,
+    /// It closed or broke the connection before it answered.
+    Closed,
+    /// It did not answer in time.
+    TimedOut,
+    /// Its answer is not HTTP/1.1.
+    Malformed(&'static str),
+    /// It broke off in the middle of its response body. The client already has a head, so it gets a visible break
+    /// instead of an answer.
+    ResponseTruncated,
+    /// Its response body stopped coming.
+    ResponseStalled,
+    /// Its response body has broken framing.
+    ResponseMalformed,
+}
+
+impl From<ClientFault> for Failure {
+    fn from(fault: ClientFault) -> Self {
+        Self::Client(fault)
+    }
+}
+
+impl From<UpstreamFault> for Failure {
+    fn from(fault: UpstreamFault) -> Self {
+        Self::Upstream(fault)
+    }
+}
+
+/// What a failure means for the client and for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Status of the answer. 499 and 599 are never sent: they stand in the log for a client that left and for a
+    /// response that broke after its head was out.
+    pub status: u16,
+    /// S3's error code.
+    pub code: &'static str,
+    /// The gate's own name of the failure: the `x-filmgate-error` field and the log's `failure`.
+    pub slug: &'static str,
+    /// For an artist or an administrator to act on.
+    pub message: Cow<'static, str>,
+    /// Who ended the exchange.
+    pub by: Party,
+    /// Where it ended.
+    pub at: Phase,
+}
+
+impl Row {
+    /// Whether this row is sent. The others end the connection without a word.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        !matches!(self.status, 499 | 599)
+    }
+}
+
+impl Failure {
+    /// The table.
+    #[must_use]
+    pub fn row(&self) -> Row {
+        match self {
+            Self::Client(fault) => fault.row(),
+            Self::Upstream(fault) => fault.row(),
+            Self::Overloaded => Row {
+                status: 503,
+                code: "SlowDown",
+                slug: "overloaded",
+                message: "The gate is at its configured limits. Please try again in a moment.".into(),
+                by: Party::Gate,
+                at: Phase::Route,
+            },
+        }
+    }
+}
+
+impl ClientFault {
+    fn row(&self) -> Row {
+        use Phase::{RequestBody, RequestHead, ResponseBody, Route};
+        let row = |status, code, slug, at, message: Cow<'static, str>| Row {
+            status,
+            code,
+            slug,
+            message,
+            by: Party::Client,
+            at,
+        };
+        match self {
+            Self::PlainHttp => row(400, "InvalidRequest", "plain-http", Phase::Handshake,
+                "This is the gate's HTTPS port; the link must begin with https://.".into()),
+            Self::Head(HeadError::LineTooLarge) => row(414, "RequestHeaderSectionTooLarge", "line-too-large", RequestHead,
+                "The request line is longer than the gate accepts.".into()),
+            Self::Head(HeadError::TooLarge | HeadError::TooManyFields) => row(431, "RequestHeaderSectionTooLarge", "head-too-large", RequestHead,
+                "The request line and headers are larger than the gate accepts.".into()),
+            Self::Head(HeadError::Version) => row(505, "InvalidRequest", "version", RequestHead,
+                "The gate speaks HTTP/1.1 and HTTP/1.0.".into()),
+            Self::Head(error) => row(400, "InvalidRequest", "head-malformed", RequestHead,
+                format!("The request is not valid HTTP/1.1: {error}.").into()),
+            Self::HeadTimedOut => row(408, "RequestTimeout", "head-timeout", RequestHead,
+                "The request's headers did not arrive in time. Please try again.".into()),
+            Self::Framing(error @ FramingError::UnknownCoding) => row(501, "NotImplemented", "transfer-coding", RequestHead,
+                format!("The request uses a transfer coding the gate does not have: {error}.").into()),
+            Self::Framing(error) => row(400, "InvalidRequest", "framing", RequestHead,
+                format!("The request can be read in more than one way: {error}.").into()),
+            Self::Method => row(405, "MethodNotAllowed", "method", RequestHead,
+                "The gate passes on requests for objects; it does not tunnel or echo.".into()),
+            Self::Expectation => row(417, "InvalidRequest", "expectation", RequestHead,
+                "The only expectation the gate can meet is 100-continue.".into()),
+            Self::UnknownHost => row(421, "MisdirectedRequest", "unknown-host", Route,
+                "This gate serves no bucket under the name this request was sent to. If the name is right, the administrator \
+                 must add it to the hosts of a route in the gate's configuration.".into()),
+            Self::SpoolExceeded => row(413, "EntityTooLarge", "spool-exceeded", RequestBody,
+                "The upload did not say how long it is and is too long to be held until that is known. \
+                 Send a Content-Length, or raise limits.spool-bytes.".into()),
+            Self::LengthRequired => row(411, "MissingContentLength", "length-required", RequestBody,
+                "The upload must say how long it is in a Content-Length header.".into()),
+            Self::BodyMalformed => row(400, "IncompleteBody", "body-malformed", RequestBody,
+                "The upload's chunked coding is broken; nothing was stored.".into()),
+            Self::BodyIncomplete => row(400, "IncompleteBody", "body-incomplete", RequestBody,
+                "The upload ended before the number of bytes it had promised; nothing was stored.".into()),
+            Self::BodyTimedOut => row(408, "RequestTimeout", "body-timeout", RequestBody,
+                "The upload stopped sending before the number of bytes it had promised; nothing was stored. \
+                 Please start it again.".into()),
+            Self::Gone => row(499, "ClientGone", "client-gone", ResponseBody, "The client went away.".into()),
+            Self::Stalled => row(499, "ClientStalled", "client-stalled", ResponseBody,
+                "The client took nothing more of the response.".into()),
+        }
+    }
+}
+
+impl UpstreamFault {
+    fn row(&self) -> Row {
+        use Phase::{Connect, RequestBody, Response, ResponseBody, UpstreamHandshake};
+        let row = |status, code, slug, at, message: Cow<'static, str>| Row {
+            status,
+            code,
+            slug,
+            message,
+            by: Party::Upstream,
+            at,
+        };
+        let tell = "Please try again in a minute; if it stays so, tell your administrator";
+        match self {
+            Self::Dial(DialError::TimedOut) => row(504, "ServiceUnavailable", "upstream-connect-timeout", Connect,
+                format!("The gate could not connect to the storage in time. {tell}: is the route to the S3 endpoint up?").into()),
+            Self::Dial(DialError::Unresolved(_)) => row(502, "ServiceUnavailable", "upstream-unresolved", Connect,
+                format!("The gate could not find the storage's address. {tell}: does the name in upstream.connect resolve?").into()),
+            Self::Dial(error @ DialError::Unreachable(..)) => row(502, "ServiceUnavailable", "upstream-unreachable", Connect,
+                format!("The gate could not connect to the storage. {tell}: {error}.").into()),
+            Self::Untrusted(why) => row(502, "ServiceUnavailable", "upstream-untrusted", UpstreamHandshake,
+                format!("The gate does not trust the storage's certificate, so nothing was sent. Tell your administrator: {why}").into()),
+            Self::Handshake(why) => row(502, "ServiceUnavailable", "upstream-handshake", UpstreamHandshake,
+                format!("The gate and the storage did not agree on TLS. {tell}: {why}").into()),
+            Self::Stalled => row(504, "RequestTimeout", "upstream-stalled", RequestBody,
+                format!("The storage stopped taking the upload; nothing was stored. {tell}.").into()),
+            Self::Closed => row(502, "ServiceUnavailable", "upstream-closed", Response,
+                format!("The storage closed the connection without an answer. {tell}.").into()),
+            Self::TimedOut => row(504, "RequestTimeout", "upstream-timeout", Response,
+                format!("The storage did not answer in time. {tell}.").into()),
+            Self::Malformed(why) => row(502, "InternalError", "upstream-malformed", Response,
+                format!("The storage's answer is not valid HTTP/1.1: {why}. {tell}.").into()),
+            Self::ResponseTruncated => row(599, "InternalError", "response-truncated", ResponseBody,
+                "The storage broke off in the middle of its response.".into()),
+            Self::ResponseStalled => row(599, "InternalError", "response-stalled", ResponseBody,
+                "The storage's response stopped coming.".into()),
+            Self::ResponseMalformed => row(599, "InternalError", "response-malformed", ResponseBody,
+                "The storage's response has broken framing.".into()),
+        }
+    }
+}

@@ -1,10 +1,16 @@
 //! The line: one client connection, its exchanges, their upstreams. Generic over [`Link`](crate::link::Link).
 
 pub mod connection;
+pub mod deliver;
 pub mod exchange;
 pub mod failure;
+pub mod forward;
 pub mod relay;
+pub mod reply;
 pub mod secure;
+pub mod shard;
+pub mod spool;
+pub mod story;
 pub mod upstream;
 
 use std::time::Duration;

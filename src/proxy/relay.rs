@@ -1,1 +1,348 @@
-//! Proxy relay.
+//! Bytes between the two peers: the request out, the response head back, the response body back.
+//!
+//! An upload and the wait for its answer run side by side, because an upstream may refuse early: S3 answers 403 while
+//! gigabytes are still to come, and the artist should see that 403, not a broken connection. The two halves share a
+//! [`Turn`] and end each other through the links they hold, never by dropping an operation.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use crate::buffer::{Buffer, Pool};
+use crate::clock::{self, Deadline, Instant};
+use crate::http::body::Reader;
+use crate::http::head::{ResponseHead, Scan};
+use crate::limits;
+use crate::link::Link;
+use crate::proxy::Timeouts;
+use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
+use crate::proxy::secure::Wire;
+use crate::proxy::upstream::Lease;
+
+/// What the sending and the receiving half of one attempt know of each other.
+#[derive(Default)]
+pub struct Turn {
+    /// When the last request byte was handed over, or sending failed.
+    sent: Cell<Option<Instant>>,
+    /// Set by the half that makes the other one pointless.
+    stop: Cell<bool>,
+    /// Whether the client may still be holding its body back for a `100 Continue`.
+    holds_back: Cell<bool>,
+    /// Whether any byte of a response has come.
+    answered: Cell<bool>,
+}
+
+impl Turn {
+    /// A turn whose client waits for `100 Continue` if `holds_back`.
+    #[must_use]
+    pub fn new(holds_back: bool) -> Self {
+        Self { holds_back: Cell::new(holds_back), ..Self::default() }
+    }
+
+    /// Whether any byte of a response has come.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.answered.get()
+    }
+
+    /// Whether the client never got its `100 Continue` and may not send its body at all.
+    #[must_use]
+    pub fn client_holds_back(&self) -> bool {
+        self.holds_back.get()
+    }
+}
+
+/// A request body on its way out.
+pub struct Upload<'a> {
+    /// Where the body's framing stands.
+    pub reader: Reader,
+    /// Body bytes that came along with the head, or all of them when the body was spooled.
+    pub first: &'a [u8],
+    /// Body bytes sent so far, transfer coding not counted.
+    pub bytes: u64,
+    /// Bytes of `first` that belong to the body.
+    pub first_used: usize,
+    /// Whether bytes were taken from the client's stream that are not kept: the request cannot be repeated.
+    pub consumed: bool,
+    /// What the client sent behind its body: the next request.
+    pub leftover: Option<Buffer>,
+}
+
+impl<'a> Upload<'a> {
+    /// A body none of which was sent.
+    #[must_use]
+    pub fn new(reader: Reader, first: &'a [u8]) -> Self {
+        Self { reader, first, bytes: 0, first_used: 0, consumed: false, leftover: None }
+    }
+
+    /// Whether every byte of the body is already here.
+    #[must_use]
+    pub fn is_at_hand(&self) -> bool {
+        match self.reader.remaining() {
+            Some(remaining) => remaining <= self.first.len() as u64,
+            None => self.reader.finished(),
+        }
+    }
+}
+
+/// The two links and everything a transfer needs besides.
+pub struct Transfer<'a, L: Link, U: Link> {
+    /// The client.
+    pub client: &'a Wire<L>,
+    /// The upstream.
+    pub upstream: &'a Lease<U>,
+    /// Buffers.
+    pub buffers: &'a Pool,
+    /// Timeouts.
+    pub timeouts: &'a Timeouts,
+}
+
+/// The upstream's answer as far as its head, and what came with it.
+pub struct Received {
+    /// Starts with the head; what follows is body.
+    pub buffer: Buffer,
+    /// The parsed head, as ranges into `buffer`.
+    pub head: ResponseHead,
+    /// Bytes of the head.
+    pub head_len: usize,
+    /// Whether the request was sent to its end, so that the connection can serve another one.
+    pub request_complete: bool,
+}
+
+impl<L: Link, U: Link> Transfer<'_, L, U> {
+    /// Sends the request whose encoded head is `out` and waits for the response head.
+    ///
+    /// # Errors
+    /// Whoever broke it. A failure of the client's side wins: it explains the upstream's.
+    pub async fn exchange(&self, turn: &Turn, out: Buffer, upload: &mut Upload<'_>) -> Result<Received, Failure> {
+        let (sent, received) = if upload.is_at_hand() && !turn.holds_back.get() {
+            (self.send(turn, out, upload).await, self.receive(turn).await)
+        } else {
+            tokio::join!(self.send(turn, out, upload), self.receive(turn))
+        };
+        match (sent, received) {
+            (Err(fault @ Failure::Client(_)), _) => Err(fault),
+            (sent, Ok(received)) => {
+                Ok(Received { request_complete: sent.is_ok() && upload.reader.finished(), ..received })
+            }
+            (_, Err(fault @ Failure::Client(_))) => Err(fault),
+            (Err(fault), Err(_)) | (Ok(()), Err(fault)) => Err(fault),
+        }
+    }
+
+    /// The sending half.
+    async fn send(&self, turn: &Turn, out: Buffer, upload: &mut Upload<'_>) -> Result<(), Failure> {
+        let result = self.send_all(turn, out, upload).await;
+        turn.sent.set(Some(clock::mono()));
+        if let Err(Failure::Client(_)) = &result {
+            // Nothing of a half upload may look whole to the upstream.
+            self.upstream.wire().abort();
+        }
+        result
+    }
+
+    async fn send_all(&self, turn: &Turn, mut out: Buffer, upload: &mut Upload<'_>) -> Result<(), Failure> {
+        loop {
+            let window = &upload.first[upload.first_used..];
+            let window = &window[..window.len().min(out.room())];
+            let seen = upload.reader.skim(window).map_err(|_| ClientFault::BodyMalformed)?;
+            out.append(&window[..seen.consumed]);
+            upload.first_used += seen.consumed;
+            upload.bytes += seen.payload as u64;
+            out = self.write_upstream(out).await?;
+            if seen.consumed == 0 || upload.reader.finished() || upload.first_used == upload.first.len() {
+                break;
+            }
+        }
+        drop(out);
+        while !upload.reader.finished() {
+            if turn.stop.get() {
+                return Ok(());
+            }
+            let Some(mut buffer) = self.read_client(turn, upload).await? else { return Ok(()) };
+            let seen = upload.reader.skim(buffer.filled()).map_err(|_| ClientFault::BodyMalformed)?;
+            upload.bytes += seen.payload as u64;
+            if seen.consumed < buffer.len() {
+                upload.leftover = Some(split_off(self.buffers, &mut buffer, seen.consumed));
+            }
+            self.write_upstream(buffer).await?;
+        }
+        Ok(())
+    }
+
+    /// The next bytes of the body, or `None` when the receiving half has ended the upload.
+    async fn read_client(&self, turn: &Turn, upload: &mut Upload<'_>) -> Result<Option<Buffer>, Failure> {
+        let until = Deadline::after(self.timeouts.client_body);
+        let waited = self.client.readable(until).await;
+        let (result, buffer) = match waited {
+            Ok(()) => {
+                let (result, buffer) = self.client.read(self.buffer_for(upload.reader.remaining()), until).await;
+                (result, Some(buffer))
+            }
+            Err(error) => (Err(error), None),
+        };
+        match (result, buffer) {
+            (Ok(0), _) => Err(ClientFault::BodyIncomplete.into()),
+            (Ok(_), buffer) => {
+                turn.holds_back.set(false);
+                upload.consumed = true;
+                Ok(buffer)
+            }
+            (Err(_), _) if turn.stop.get() => Ok(None),
+            (Err(error), _) if error.kind() == ErrorKind::TimedOut => Err(ClientFault::BodyTimedOut.into()),
+            (Err(_), _) => Err(ClientFault::Gone.into()),
+        }
+    }
+
+    async fn write_upstream(&self, from: Buffer) -> Result<Buffer, Failure> {
+        let until = Deadline::after(self.timeouts.upstream_write);
+        let (result, buffer) = self.upstream.wire().write_all(from, until).await;
+        match result {
+            Ok(()) => Ok(buffer),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(UpstreamFault::Stalled.into()),
+            Err(_) => Err(UpstreamFault::Closed.into()),
+        }
+    }
+
+    /// The receiving half: the first final response head.
+    async fn receive(&self, turn: &Turn) -> Result<Received, Failure> {
+        let result = self.receive_final(turn).await;
+        if turn.sent.get().is_none() {
+            // The answer is here, or will never be: the rest of the upload is pointless.
+            turn.stop.set(true);
+            self.client.interrupt();
+            match result {
+                Ok(_) => self.upstream.wire().stop_writing(),
+                Err(_) => self.upstream.wire().abort(),
+            }
+        }
+        result
+    }
+
+    async fn receive_final(&self, turn: &Turn) -> Result<Received, Failure> {
+        self.upstream.settle().await;
+        let mut buffer: Option<Buffer> = None;
+        let mut scan = Scan::default();
+        let hold_until = clock::mono() + limits::CONTINUE_WAIT;
+        loop {
+            if let Some(filled) = buffer.as_mut().filter(|buffer| !buffer.is_empty()) {
+                if let Some(head_len) = scan.feed(filled.filled()).map_err(|_| malformed())? {
+                    let head = ResponseHead::parse(&filled.filled()[..head_len]).map_err(|_| malformed())?;
+                    if head.status >= 200 {
+                        let buffer = buffer.take().unwrap_or_else(|| self.buffers.take());
+                        return Ok(Received { buffer, head, head_len, request_complete: false });
+                    }
+                    self.interim(turn, head.status).await?;
+                    filled.consume(head_len);
+                    scan = Scan::default();
+                    continue;
+                }
+                filled.compact();
+            }
+            match self.wait_upstream(turn, hold_until).await {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::TimedOut => {
+                    self.patience(turn, hold_until).await?;
+                    continue;
+                }
+                Err(_) => return Err(UpstreamFault::Closed.into()),
+            }
+            let until = Deadline::after(self.timeouts.upstream_response);
+            let (result, filled) =
+                self.upstream.wire().read(buffer.take().unwrap_or_else(|| self.buffers.take()), until).await;
+            buffer = Some(filled);
+            match result {
+                Ok(0) => return Err(UpstreamFault::Closed.into()),
+                Ok(_) => turn.answered.set(true),
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(UpstreamFault::TimedOut.into()),
+                Err(_) => return Err(UpstreamFault::Closed.into()),
+            }
+        }
+    }
+
+    async fn wait_upstream(&self, turn: &Turn, hold_until: Instant) -> io::Result<()> {
+        let patience = self.timeouts.upstream_response;
+        let until = match turn.sent.get() {
+            _ if turn.holds_back.get() => Deadline::at(hold_until),
+            Some(sent) => Deadline::at(sent + patience),
+            None => Deadline::after(patience),
+        };
+        self.upstream.wire().readable(until).await
+    }
+
+    /// What running out of time means: the client is told to go on, or the upstream has had its time.
+    async fn patience(&self, turn: &Turn, hold_until: Instant) -> Result<(), Failure> {
+        let now = clock::mono();
+        if turn.holds_back.get() && now >= hold_until {
+            return self.interim(turn, 100).await;
+        }
+        match turn.sent.get() {
+            Some(sent) if now >= sent + self.timeouts.upstream_response => Err(UpstreamFault::TimedOut.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Passes a `100 Continue` on to a client that waits for it. Other interim responses end here.
+    async fn interim(&self, turn: &Turn, status: u16) -> Result<(), Failure> {
+        if status == 101 {
+            return Err(malformed());
+        }
+        if status == 100 && turn.holds_back.replace(false) {
+            return self.say_continue().await;
+        }
+        Ok(())
+    }
+
+    async fn say_continue(&self) -> Result<(), Failure> {
+        say_continue(self.client, self.buffers, self.timeouts.client_write).await
+    }
+
+    fn buffer_for(&self, remaining: Option<u64>) -> Buffer {
+        buffer_for(self.buffers, remaining)
+    }
+}
+
+/// Tells the client to send its body.
+///
+/// # Errors
+/// `ClientFault::Gone` or `Stalled`.
+pub async fn say_continue<L: Link>(client: &Wire<L>, buffers: &Pool, patience: Duration) -> Result<(), Failure> {
+    let mut line = buffers.take();
+    line.append(b"HTTP/1.1 100 Continue\r\n\r\n");
+    write_client(client, line, patience).await.map(drop)
+}
+
+/// Writes to the client.
+///
+/// # Errors
+/// `ClientFault::Gone` or `Stalled`.
+pub async fn write_client<L: Link>(client: &Wire<L>, from: Buffer, patience: Duration) -> Result<Buffer, Failure> {
+    let (result, buffer) = client.write_all(from, Deadline::after(patience)).await;
+    match result {
+        Ok(()) => Ok(buffer),
+        Err(error) if error.kind() == ErrorKind::TimedOut => Err(ClientFault::Stalled.into()),
+        Err(_) => Err(ClientFault::Gone.into()),
+    }
+}
+
+/// A buffer that fits what is still to come.
+#[must_use]
+pub fn buffer_for(buffers: &Pool, remaining: Option<u64>) -> Buffer {
+    match remaining {
+        Some(remaining) if remaining >= limits::BULK_BUFFER_BYTES as u64 => buffers.take_bulk(),
+        _ => buffers.take(),
+    }
+}
+
+/// Cuts `buffer` at `at` and returns what was behind it.
+#[must_use]
+pub fn split_off(buffers: &Pool, buffer: &mut Buffer, at: usize) -> Buffer {
+    let mut tail = if buffer.len() - at <= limits::BUFFER_BYTES { buffers.take() } else { buffers.take_bulk() };
+    tail.append(&buffer.filled()[at..]);
+    buffer.truncate(at);
+    tail
+}
+
+fn malformed() -> Failure {
+    UpstreamFault::Malformed("its response head or framing is broken").into()
+}

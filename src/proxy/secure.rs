@@ -9,6 +9,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, MutexGuard};
@@ -373,6 +374,10 @@ impl<L: Link> Link for Secure<L> {
     fn abort(&self) {
         self.link.abort();
     }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        self.link.peer()
+    }
 }
 
 /// A handshake that failed.
@@ -490,6 +495,13 @@ impl<L: Link> Link for Wire<L> {
         match self {
             Self::Plain(link) => link.abort(),
             Self::Tls(secure) => secure.abort(),
+        }
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(link) => link.peer(),
+            Self::Tls(secure) => secure.peer(),
         }
     }
 }

@@ -1,1 +1,212 @@
-//! S3 escape.
+//! The one percent-coder (RFC 3986 §2.1), and the walk over a query's raw pairs.
+//!
+//! Decoded text is for people and for decisions, never for forwarding: decoding loses how the client wrote a byte, and
+//! the signature covers how the client wrote it.
+
+use std::borrow::Cow;
+
+/// One `name=value` of a query, as written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pair<'a> {
+    /// The name before decoding.
+    pub name: &'a [u8],
+    /// The value before decoding; `None` where there was no `=`.
+    pub value: Option<&'a [u8]>,
+}
+
+impl<'a> Pair<'a> {
+    /// Whether the decoded name is exactly `wanted`.
+    #[must_use]
+    pub fn is(self, wanted: &str) -> bool {
+        form_bytes(self.name).eq(wanted.bytes())
+    }
+
+    /// Whether the decoded name is `wanted` in any mixture of cases.
+    #[must_use]
+    pub fn is_like(self, wanted: &str) -> bool {
+        let fold = |byte: u8| byte.to_ascii_lowercase();
+        form_bytes(self.name).map(fold).eq(wanted.bytes().map(fold))
+    }
+
+    /// The decoded name.
+    #[must_use]
+    pub fn decoded_name(self) -> Cow<'a, [u8]> {
+        decode_form(self.name)
+    }
+
+    /// The decoded value, empty where there was none.
+    #[must_use]
+    pub fn decoded_value(self) -> Cow<'a, [u8]> {
+        decode_form(self.value.unwrap_or_default())
+    }
+}
+
+/// The pairs of a query (without its `?`), in order, empty ones left out.
+pub fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
+    query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
+        match pair.iter().position(|byte| *byte == b'=') {
+            Some(at) => Pair { name: &pair[..at], value: Some(&pair[at + 1..]) },
+            None => Pair { name: pair, value: None },
+        }
+    })
+}
+
+/// Decodes a path: each valid `%XX` becomes its byte, everything else (an invalid escape too) stays as it is.
+#[must_use]
+pub fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
+    if raw.contains(&b'%') { Cow::Owned(Decoded { rest: raw, plus: b'+' }.collect()) } else { Cow::Borrowed(raw) }
+}
+
+/// Decodes one side of a query pair, where `+` is a space as well.
+#[must_use]
+pub fn decode_form(raw: &[u8]) -> Cow<'_, [u8]> {
+    if raw.iter().any(|byte| matches!(byte, b'%' | b'+')) {
+        Cow::Owned(form_bytes(raw).collect())
+    } else {
+        Cow::Borrowed(raw)
+    }
+}
+
+/// What happens to `/` when text is encoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slash {
+    /// Kept: an object key on its way into a path.
+    Keep,
+    /// Encoded: a query name or value.
+    Encode,
+}
+
+/// Encodes as SigV4 wants it: everything but `A–Z a–z 0–9 - . _ ~` becomes `%XX` in upper case (AWS, "Create a signed
+/// AWS API request", `UriEncode`). For links the gate makes itself; a client's target is never re-encoded.
+pub fn encode(text: &[u8], slash: Slash, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in text {
+        let kept = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        if kept || (byte == b'/' && slash == Slash::Keep) {
+            out.push(byte);
+        } else {
+            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+        }
+    }
+}
+
+fn form_bytes(raw: &[u8]) -> Decoded<'_> {
+    Decoded { rest: raw, plus: b' ' }
+}
+
+/// The decoded bytes one at a time, so that names are compared without allocating.
+struct Decoded<'a> {
+    rest: &'a [u8],
+    /// What a `+` stands for.
+    plus: u8,
+}
+
+impl Iterator for Decoded<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let (&first, tail) = self.rest.split_first()?;
+        if let (b'%', [high, low, after @ ..]) = (first, tail)
+            && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+        {
+            self.rest = after;
+            return Some(high << 4 | low);
+        }
+        self.rest = tail;
+        Some(if first == b'+' { self.plus } else { first })
+    }
+}
+
+fn digit(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn valid_escapes_are_decoded_and_invalid_ones_stay_as_they_are() {
+        let table: &[(&[u8], &[u8], &[u8])] = &[
+            (b"", b"", b""),
+            (b"plain.mov", b"plain.mov", b"plain.mov"),
+            (b"my%20file", b"my file", b"my file"),
+            (b"a%2Bb%2bc", b"a+b+c", b"a+b+c"),
+            (b"a+b", b"a+b", b"a b"),
+            (b"100%25", b"100%", b"100%"),
+            (b"%C3%A9", "é".as_bytes(), "é".as_bytes()),
+            (b"a%2Fb", b"a/b", b"a/b"),
+            (b"%", b"%", b"%"),
+            (b"%2", b"%2", b"%2"),
+            (b"%zz%4", b"%zz%4", b"%zz%4"),
+            (b"%%41", b"%A", b"%A"),
+            (b"%2541", b"%41", b"%41"),
+            (b"%+1%-1", b"%+1%-1", b"% 1%-1"),
+            (b"%00%ff", b"\0\xff", b"\0\xff"),
+        ];
+        for (raw, path, form) in table {
+            let shown = String::from_utf8_lossy(raw);
+            assert_eq!(&*decode(raw), *path, "{shown}");
+            assert_eq!(&*decode_form(raw), *form, "{shown}");
+        }
+    }
+
+    #[test]
+    fn text_without_escapes_is_not_copied() {
+        assert!(matches!(decode(b"a+b/c.mov"), Cow::Borrowed(_)));
+        assert!(matches!(decode_form(b"a-b"), Cow::Borrowed(_)));
+        assert!(matches!(decode(b"%41"), Cow::Owned(_)));
+    }
+
+    #[test]
+    fn a_query_is_walked_pair_by_pair() {
+        let seen: Vec<_> = pairs(b"&uploads&a=1&&b=&=c&d=e=f%26&").map(|p| (p.name, p.value)).collect();
+        let expected: Vec<(&[u8], Option<&[u8]>)> =
+            vec![(b"uploads", None), (b"a", Some(b"1")), (b"b", Some(b"")), (b"", Some(b"c")), (b"d", Some(b"e=f%26"))];
+        assert_eq!(seen, expected);
+        assert_eq!(pairs(b"").count(), 0);
+    }
+
+    #[test]
+    fn names_are_compared_after_decoding() {
+        let pair = Pair { name: b"X%2dAmz-%53ignature", value: Some(b"a%20b+c") };
+        assert!(pair.is("X-Amz-Signature") && pair.is_like("x-amz-signature"));
+        assert!(!pair.is("x-amz-signature") && !pair.is_like("x-amz-signatur") && !pair.is_like("x-amz-signatures"));
+        assert_eq!(&*pair.decoded_name(), b"X-Amz-Signature");
+        assert_eq!(&*pair.decoded_value(), b"a b c");
+    }
+
+    #[test]
+    fn encoding_keeps_only_the_unreserved_set() {
+        let mut out = Vec::new();
+        encode("a/b c+d%é~-._?#".as_bytes(), Slash::Keep, &mut out);
+        assert_eq!(out, b"a/b%20c%2Bd%25%C3%A9~-._%3F%23");
+        out.clear();
+        encode(b"a/b", Slash::Encode, &mut out);
+        assert_eq!(out, b"a%2Fb");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_encoded_decodes_to_itself(text: Vec<u8>) {
+            let mut out = Vec::new();
+            encode(&text, Slash::Encode, &mut out);
+            prop_assert_eq!(&*decode(&out), &text[..]);
+            prop_assert_eq!(&*decode_form(&out), &text[..]);
+        }
+
+        #[test]
+        fn decoding_never_grows_and_never_panics(raw: Vec<u8>) {
+            prop_assert!(decode(&raw).len() <= raw.len());
+            let joined: usize = pairs(&raw).map(|p| p.name.len() + p.value.map_or(0, |v| v.len() + 1)).sum();
+            prop_assert!(joined <= raw.len());
+        }
+    }
+}

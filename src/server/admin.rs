@@ -1,1 +1,288 @@
-//! Server admin.
+//! The health listener: whether to send this gate more work. For load balancers and scripts, not for artists.
+//!
+//! A thread of its own and blocking sockets, one connection at a time: an answer here says nothing about, and takes
+//! nothing from, the shards.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::clock;
+
+/// How the gate is.
+#[derive(Debug, Default)]
+pub struct Health {
+    draining: AtomicBool,
+}
+
+impl Health {
+    /// Says from now on that no new work is wanted.
+    pub fn set_draining(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the gate is about to end.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+/// The running listener.
+pub struct Admin {
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Binds and starts to answer.
+    ///
+    /// # Errors
+    /// When the address cannot be bound or the thread cannot be started.
+    pub fn start(address: SocketAddr, health: Arc<Health>) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)
+            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+        let address = listener.local_addr()?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread =
+            thread::Builder::new().name("admin".to_owned()).spawn(move || run(&listener, &health, &stopped))?;
+        Ok(Self { address, stop, thread })
+    }
+
+    /// The address it listens on, its port included when port 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops answering and closes the listener, after the connection at hand.
+    pub fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        let mut own = self.address;
+        match own.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => own.set_ip(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V6(ip) if ip.is_unspecified() => own.set_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => {}
+        }
+        // The thread waits in `accept`; a connection gets it out. Where that fails it ends with the process.
+        if TcpStream::connect_timeout(&own, PATIENCE).is_ok() {
+            let _ = self.thread.join();
+        }
+    }
+}
+
+/// How long one connection may take in all.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Bytes of one request's head.
+const REQUEST_BYTES_MAX: usize = 8 * 1024;
+
+/// How long to wait after an `accept` that failed, most likely for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a client that sent more than was read may take to read the answer.
+const LINGER: Duration = Duration::from_millis(200);
+
+fn run(listener: &TcpListener, health: &Health, stop: &AtomicBool) {
+    while !stop.load(Ordering::Acquire) {
+        match listener.accept() {
+            // A client that breaks off is nobody's concern.
+            Ok((stream, _)) if !stop.load(Ordering::Acquire) => drop(serve(stream, health)),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!("the admin listener cannot accept: {error}");
+                thread::sleep(ACCEPT_PAUSE);
+            }
+        }
+    }
+}
+
+fn serve(mut stream: TcpStream, health: &Health) -> io::Result<()> {
+    let until = clock::mono() + PATIENCE;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut head = Vec::with_capacity(1024);
+    let mut chunk = [0; 1024];
+    while !ends(&head) && head.len() < REQUEST_BYTES_MAX {
+        let left = until.saturating_duration_since(clock::mono());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut chunk)? {
+            0 => break,
+            n => head.extend_from_slice(&chunk[..n]),
+        }
+    }
+    let answer = answer(&head, health);
+    stream.write_all(&answer)?;
+    stream.shutdown(Shutdown::Write)?;
+    // Closing with bytes unread makes the kernel send a reset, which can overtake the answer.
+    stream.set_read_timeout(Some(LINGER))?;
+    let _ = stream.read(&mut chunk)?;
+    Ok(())
+}
+
+fn ends(head: &[u8]) -> bool {
+    head.windows(4).any(|window| window == b"\r\n\r\n")
+}
+
+/// The whole response to the bytes of a request.
+fn answer(request: &[u8], health: &Health) -> Vec<u8> {
+    let (with_body, status, body) = match request_line(request) {
+        None => (true, "400 Bad Request", "bad request\n"),
+        Some((method, target)) => {
+            let path = target.split('?').next().unwrap_or_default();
+            let known = matches!(path, "/health" | "/ping") && matches!(method, "GET" | "HEAD");
+            let (status, body) = match (known, health.is_draining()) {
+                (false, _) => ("404 Not Found", "not found\n"),
+                (true, false) => ("200 OK", "ok\n"),
+                (true, true) => ("503 Service Unavailable", "draining\n"),
+            };
+            (method != "HEAD", status, body)
+        }
+    };
+    let length = body.len();
+    let body = if with_body { body } else { "" };
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n\
+         Connection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+/// Method and target of a complete HTTP/1.x head.
+fn request_line(request: &[u8]) -> Option<(&str, &str)> {
+    if !ends(request) {
+        return None;
+    }
+    let end = request.windows(2).position(|window| window == b"\r\n")?;
+    let line = std::str::from_utf8(&request[..end]).ok()?;
+    let mut words = line.split(' ');
+    let (method, target, version) = (words.next()?, words.next()?, words.next()?);
+    let token = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let plain = target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic());
+    let fits = matches!(version, "HTTP/1.0" | "HTTP/1.1") && words.next().is_none();
+    (token && plain && fits).then_some((method, target))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    fn talk(address: SocketAddr, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn start() -> (Admin, Arc<Health>) {
+        let health = Arc::new(Health::default());
+        (Admin::start("127.0.0.1:0".parse().unwrap(), Arc::clone(&health)).unwrap(), health)
+    }
+
+    #[test]
+    fn each_request_has_its_answer() {
+        let table: &[(&[u8], &str, &str)] = &[
+            (b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", "200 OK", "ok\n"),
+            (b"GET /ping HTTP/1.0\r\n\r\n", "200 OK", "ok\n"),
+            (b"GET /ping?x=1 HTTP/1.1\r\n\r\ntrailing", "200 OK", "ok\n"),
+            (b"HEAD /health HTTP/1.1\r\n\r\n", "200 OK", ""),
+            (b"HEAD / HTTP/1.1\r\n\r\n", "404 Not Found", ""),
+            (b"GET / HTTP/1.1\r\n\r\n", "404 Not Found", "not found\n"),
+            (b"GET /pingx HTTP/1.1\r\n\r\n", "404 Not Found", "not found\n"),
+            (b"POST /health HTTP/1.1\r\n\r\n", "404 Not Found", "not found\n"),
+            (b"GET /health HTTP/2.0\r\n\r\n", "400 Bad Request", "bad request\n"),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400 Bad Request", "bad request\n"),
+            (b"GET /health  HTTP/1.1\r\n\r\n", "400 Bad Request", "bad request\n"),
+            (b"GET /health HTTP/1.1 x\r\n\r\n", "400 Bad Request", "bad request\n"),
+            (b" /health HTTP/1.1\r\n\r\n", "400 Bad Request", "bad request\n"),
+            (b"GET health HTTP/1.1\r\n\r\n", "400 Bad Request", "bad request\n"),
+            (b"GET /health HTTP/1.1\r\nHost: a\r\n", "400 Bad Request", "bad request\n"),
+            (b"\x16\x03\x01\x02\x00\r\n\r\n", "400 Bad Request", "bad request\n"),
+            (b"", "400 Bad Request", "bad request\n"),
+        ];
+        for (request, status, body) in table {
+            let answer = String::from_utf8(answer(request, &Health::default())).unwrap();
+            let shown = request.escape_ascii();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{shown}: {answer}");
+            assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, *body, "{shown}");
+            assert!(
+                answer.contains("\r\nContent-Type: text/plain\r\n") && answer.contains("\r\nConnection: close\r\n")
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_response_has_the_length_of_its_get() {
+        let get = answer(b"GET /ping HTTP/1.1\r\n\r\n", &Health::default());
+        let head = answer(b"HEAD /ping HTTP/1.1\r\n\r\n", &Health::default());
+        assert_eq!(get.strip_suffix(b"ok\n"), Some(&head[..]));
+        assert!(head.windows(17).any(|window| window == b"Content-Length: 3"));
+    }
+
+    #[test]
+    fn a_running_listener_answers_whole_and_byte_by_byte_and_tells_of_draining() {
+        let (admin, health) = start();
+        let request = b"GET /health HTTP/1.1\r\nHost: gate\r\n\r\n";
+        assert!(talk(admin.local_addr(), request).ends_with("\r\n\r\nok\n"));
+        let mut stream = TcpStream::connect(admin.local_addr()).unwrap();
+        stream.set_nodelay(true).unwrap();
+        for byte in request {
+            stream.write_all(&[*byte]).unwrap();
+        }
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        health.set_draining();
+        let answer = talk(admin.local_addr(), request);
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("draining\n"), "{answer}");
+        admin.stop();
+    }
+
+    #[test]
+    fn an_endless_head_is_refused_at_the_bound() {
+        let (admin, _) = start();
+        let answer = talk(admin.local_addr(), &vec![b'a'; REQUEST_BYTES_MAX]);
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        admin.stop();
+    }
+
+    #[test]
+    fn a_silent_client_holds_the_listener_up_for_a_bounded_time() {
+        let (admin, _) = start();
+        let start = Instant::now();
+        let silent = TcpStream::connect(admin.local_addr()).unwrap();
+        assert!(talk(admin.local_addr(), b"GET /ping HTTP/1.1\r\n\r\n").ends_with("ok\n"));
+        assert!(start.elapsed() < PATIENCE + Duration::from_secs(1));
+        drop(silent);
+        admin.stop();
+    }
+
+    #[test]
+    fn stopping_is_prompt_and_frees_the_address() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let admin = Admin::start(address.parse().unwrap(), Arc::default()).unwrap();
+            let (start, port) = (Instant::now(), admin.local_addr().port());
+            admin.stop();
+            assert!(start.elapsed() < Duration::from_secs(1));
+            assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+        }
+    }
+
+    #[test]
+    fn an_address_in_use_is_named_in_the_error() {
+        let (admin, _) = start();
+        let error = Admin::start(admin.local_addr(), Arc::default()).err().unwrap();
+        assert!(error.to_string().contains(&admin.local_addr().to_string()), "{error}");
+        admin.stop();
+    }
+}

@@ -4,12 +4,26 @@ pub mod admin;
 pub mod logging;
 pub mod signals;
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::policy::route::Route;
+use tokio::sync::Notify;
+
+use crate::net::resolve::Resolver;
+use crate::net::{listen, runtime};
+use crate::policy::route::{Route, RouteTable};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
-use crate::tls::config::ServerOptions;
+use crate::server::admin::{Admin, Health};
+use crate::server::logging::AccessLogger;
+use crate::server::signals::{Signal, Signals};
+use crate::tls;
+use crate::tls::config::{ServerConfig, ServerOptions, TlsConfigError};
+use crate::worker::{self, Plan};
 
 /// Everything a gate needs to run, checked.
 #[derive(Clone, Debug)]
@@ -48,3 +62,220 @@ pub enum AccessLog {
     /// Appended to a file.
     File(std::path::PathBuf),
 }
+
+/// A running gate.
+pub struct Gate {
+    https: Vec<SocketAddr>,
+    http: Vec<SocketAddr>,
+    shards: Vec<JoinHandle<io::Result<()>>>,
+    stops: Vec<Arc<Notify>>,
+    admin: Option<Admin>,
+    health: Arc<Health>,
+    access: AccessLogger,
+    _resolver: Resolver,
+}
+
+impl Gate {
+    /// Starts a gate and returns once every shard accepts connections.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its likely cause; nothing is left running then.
+    pub fn start(options: Options) -> Result<Self, StartError> {
+        let cores = runtime::allowed_cores();
+        let count = options.workers.unwrap_or(cores.len()).max(1);
+        if let Err(error) = runtime::raise_descriptor_limit() {
+            tracing::warn!(%error, "cannot raise the number of open files; many connections may not fit");
+        }
+        let tls = match &options.tls {
+            Some(tls) if !options.https.is_empty() => Some(tls::config::server(tls)?),
+            _ => None,
+        };
+        let upstream_tls =
+            options.upstreams.iter().map(|upstream| upstream.tls.as_ref().map(tls::config::client).transpose());
+        let upstream_tls = upstream_tls.collect::<Result<Vec<_>, _>>()?;
+        let names: Vec<_> = options.upstreams.iter().map(|upstream| upstream.connect.clone()).collect();
+        let (resolver, addresses) = Resolver::start(&names, RESOLVE_EVERY).map_err(StartError::Resolver)?;
+        if !resolver.wait_first(FIRST_ANSWERS) {
+            tracing::warn!("not every upstream name has an address yet; starting without");
+        }
+        let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+        let https = bind_all(&options.https, tls.as_ref(), &mut sockets)?;
+        let http = bind_all(&options.http, None, &mut sockets)?;
+        let (access, logger) = AccessLogger::start(options.access_log).map_err(StartError::AccessLog)?;
+        let health = Arc::new(Health::default());
+        let admin = options.admin.map(|address| Admin::start(address, Arc::clone(&health))).transpose();
+        let admin = admin.map_err(StartError::Admin)?;
+        let routes = Arc::new(RouteTable::new(options.routes));
+        let start_id = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) << 8;
+        let (ready, is_ready) = mpsc::channel();
+        let mut gate = Self {
+            https,
+            http,
+            shards: Vec::new(),
+            stops: Vec::new(),
+            admin,
+            health,
+            access: logger,
+            _resolver: resolver,
+        };
+        for (number, listeners) in sockets.into_iter().enumerate() {
+            let stop = Arc::new(Notify::new());
+            let plan = Plan {
+                number,
+                core: options.pin.then(|| cores[number % cores.len()]),
+                listeners,
+                routes: Arc::clone(&routes),
+                upstreams: upstream_tls.clone(),
+                addresses: Arc::clone(&addresses),
+                timeouts: options.timeouts.clone(),
+                limits: options.limits.clone(),
+                access: access.clone(),
+                start_id,
+                ready: ready.clone(),
+                stop: Arc::clone(&stop),
+            };
+            let thread = std::thread::Builder::new().name(format!("shard-{number}"));
+            gate.shards.push(thread.spawn(move || worker::run(plan)).map_err(StartError::Shard)?);
+            gate.stops.push(stop);
+        }
+        drop(ready);
+        if is_ready.iter().take(count).count() < count {
+            return Err(StartError::Shard(
+                gate.stop().err().unwrap_or_else(|| io::Error::other("a shard ended at once")),
+            ));
+        }
+        Ok(gate)
+    }
+
+    /// Where it listens with TLS.
+    #[must_use]
+    pub fn https_addrs(&self) -> &[SocketAddr] {
+        &self.https
+    }
+
+    /// Where it listens without.
+    #[must_use]
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// Where it answers questions about its health.
+    #[must_use]
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::local_addr)
+    }
+
+    /// Opens the access log anew, after somebody has moved the file away.
+    pub fn reopen_log(&self) {
+        self.access.reopen();
+    }
+
+    /// Stops accepting, lets transfers finish within `timeouts.drain`, writes the last records.
+    ///
+    /// # Errors
+    /// The first shard that ended in an error.
+    pub fn stop(self) -> io::Result<()> {
+        self.health.set_draining();
+        for stop in &self.stops {
+            stop.notify_one();
+        }
+        let mut result = Ok(());
+        for shard in self.shards {
+            let ended = shard.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
+            result = result.and(ended);
+        }
+        if let Some(admin) = self.admin {
+            admin.stop();
+        }
+        self.access.finish();
+        result
+    }
+}
+
+/// Runs a gate until the process is told to stop.
+///
+/// # Errors
+/// Why it could not start, or what a shard died of.
+pub fn run(options: Options) -> Result<(), StartError> {
+    logging::init_tracing();
+    let mut signals = Signals::install().map_err(StartError::Signals)?;
+    let gate = Gate::start(options)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
+    loop {
+        match signals.wait() {
+            Signal::Reopen => gate.reopen_log(),
+            Signal::Stop => break,
+        }
+    }
+    tracing::info!("stopping: transfers may finish, new connections are not taken");
+    signals.stop_at_once_next_time();
+    gate.stop().map_err(StartError::Shard)
+}
+
+/// A listening socket and the TLS it speaks.
+type Listening = (TcpListener, Option<Arc<ServerConfig>>);
+
+/// Binds every address once for each shard and returns where that came to be.
+fn bind_all(
+    addresses: &[SocketAddr],
+    tls: Option<&Arc<ServerConfig>>,
+    sockets: &mut [Vec<Listening>],
+) -> Result<Vec<SocketAddr>, StartError> {
+    let mut bound = Vec::new();
+    for address in addresses {
+        let listeners = listen::bind_shards(*address, sockets.len()).map_err(StartError::Listen)?;
+        bound.extend(listeners.first().and_then(|first| first.local_addr().ok()));
+        for (listener, shard) in listeners.into_iter().zip(sockets.iter_mut()) {
+            shard.push((listener, tls.cloned()));
+        }
+    }
+    Ok(bound)
+}
+
+/// Why a gate did not start, or did not end well.
+#[derive(Debug)]
+pub enum StartError {
+    /// A certificate, key or CA file.
+    Tls(TlsConfigError),
+    /// A listening address.
+    Listen(io::Error),
+    /// The admin address.
+    Admin(io::Error),
+    /// The access log.
+    AccessLog(io::Error),
+    /// The threads that look names up.
+    Resolver(io::Error),
+    /// Signal handlers.
+    Signals(io::Error),
+    /// A shard's thread or ring.
+    Shard(io::Error),
+}
+
+impl From<TlsConfigError> for StartError {
+    fn from(error: TlsConfigError) -> Self {
+        Self::Tls(error)
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls(error) => write!(f, "{error}"),
+            Self::Listen(error) => write!(f, "{error}"),
+            Self::Admin(error) => write!(f, "listen.admin: {error}"),
+            Self::AccessLog(error) => write!(f, "access-log.file cannot be opened: {error}"),
+            Self::Resolver(error) => write!(f, "upstream names cannot be looked up: {error}"),
+            Self::Signals(error) => write!(f, "signal handlers cannot be installed: {error}"),
+            Self::Shard(error) => write!(f, "{error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// How long a start waits for upstream names; a gate whose names do not resolve yet starts all the same.
+const FIRST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// How often upstream names are resolved again. S3's answers live for a few seconds and rotate; asking more often than
+/// this only spreads connections a little wider.
+const RESOLVE_EVERY: Duration = Duration::from_secs(10);

@@ -1,0 +1,452 @@
+//! Every key of the configuration file, once: what is accepted, suggested and printed all come from this table.
+
+use std::time::Duration;
+
+use crate::limits;
+use crate::proxy::{Limits, Timeouts};
+
+/// One key or section.
+#[derive(Debug)]
+pub struct Key {
+    /// Where it stands, `[]` for "each of a list": `route[].upstream.connect`.
+    pub path: &'static str,
+    /// What it holds.
+    pub value: Value,
+    /// What it is for, one or more lines.
+    pub about: &'static str,
+}
+
+/// What a key holds, and what stands for it when it is absent.
+#[derive(Debug)]
+pub enum Value {
+    /// A table; a list of tables if the path ends in `[]`.
+    Section,
+    /// A list of tables which the default file shows commented out.
+    Alternative,
+    /// TOML of the default.
+    Default(&'static str),
+    /// TOML of an example; there is no default.
+    Example(&'static str),
+    /// TOML of an example that the default file shows commented out; the default depends on other keys.
+    Derived(&'static str),
+    /// A time; the default is the option struct's own.
+    Timeout(fn(&mut Timeouts) -> &mut Duration),
+    /// A bound; the default is the option struct's own.
+    Limit(Limit),
+}
+
+/// How a bound is read from and written to [`Limits`].
+#[derive(Debug)]
+pub struct Limit {
+    /// What it counts.
+    pub unit: Unit,
+    /// Its value.
+    pub get: fn(&Limits) -> u64,
+    /// Changes it to a value between `min` and `max`.
+    pub set: fn(&mut Limits, u64),
+    /// Smallest value that works.
+    pub min: u64,
+    /// Largest value that makes sense.
+    pub max: u64,
+}
+
+/// What a bound counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Bytes: an integer, or a string with a unit.
+    Bytes,
+    /// Things: an integer.
+    Count,
+}
+
+/// The table, in the order of the default file.
+pub const KEYS: &[Key] = &[
+    section("listen", "Where clients connect. Addresses with ports; names are not looked up here."),
+    default("listen.https", r#"["0.0.0.0:443", "[::]:443"]"#, "HTTPS listeners; [] for none."),
+    default("listen.http", "[]", "Plain HTTP listeners, only for use behind a load balancer that speaks HTTPS."),
+    default("listen.admin", r#""127.0.0.1:9180""#, "Health; \"off\" for none. Keep it off public networks."),
+    section("tls", "The certificate clients see. Needed whenever listen.https is not empty."),
+    example("tls.certificate", r#""/etc/filmgate/tls/fullchain.pem""#, "PEM chain, the server's certificate first."),
+    example("tls.private-key", r#""/etc/filmgate/tls/key.pem""#, "PEM key without a passphrase."),
+    default("tls.min-version", r#""1.2""#, "Oldest TLS version accepted: \"1.2\" or \"1.3\"."),
+    Key {
+        path: "tls.identity[]",
+        value: Value::Alternative,
+        about: "Instead of tls.certificate and tls.private-key: several pairs, chosen by the name the client asks for.\n\
+                A client that asks for none of them, or for none at all, gets the first.",
+    },
+    example("tls.identity[].certificate", r#""/etc/filmgate/tls/fullchain.pem""#, "PEM chain."),
+    example("tls.identity[].private-key", r#""/etc/filmgate/tls/key.pem""#, "PEM key."),
+    section("workers", "One worker is one thread with its own sockets, buffers and upstream connections."),
+    default("workers.count", r#""auto""#, "A number, or \"auto\" for one per core the process may use."),
+    default("workers.pin", "true", "Whether each worker stays on its core."),
+    section("timeouts", "How long each wait may last, such as \"250ms\", \"65s\" or \"2m\"."),
+    timeout("timeouts.client-handshake", |t| &mut t.client_handshake, "A client's TLS handshake."),
+    timeout("timeouts.client-idle", |t| &mut t.client_idle, "A kept-alive client connection without a request."),
+    timeout("timeouts.client-head", |t| &mut t.client_head, "A request head, from its first byte to its last."),
+    timeout("timeouts.client-body", |t| &mut t.client_body, "The next bytes of an upload."),
+    timeout("timeouts.client-write", |t| &mut t.client_write, "The client taking the next bytes of a download."),
+    timeout("timeouts.upstream-connect", |t| &mut t.upstream_connect, "A TCP connection, over all addresses."),
+    timeout("timeouts.upstream-handshake", |t| &mut t.upstream_handshake, "The upstream's TLS handshake."),
+    timeout("timeouts.upstream-write", |t| &mut t.upstream_write, "The upstream taking the next bytes of an upload."),
+    timeout(
+        "timeouts.upstream-response",
+        |t| &mut t.upstream_response,
+        "The first byte of the response once the request is sent.",
+    ),
+    timeout("timeouts.upstream-body", |t| &mut t.upstream_body, "The next bytes of a download."),
+    timeout(
+        "timeouts.upstream-idle",
+        |t| &mut t.upstream_idle,
+        "An unused upstream connection; \"0s\" keeps none. S3 closes its side after about 5 s.",
+    ),
+    timeout("timeouts.drain", |t| &mut t.drain, "Transfers still running when the gate is told to stop."),
+    section("limits", "Bounds, each per worker. Bytes are a number or a string with a unit: \"8 MiB\"."),
+    Key {
+        path: "limits.connections",
+        value: Value::Limit(Limit {
+            unit: Unit::Count,
+            get: |l| l.connections_max as u64,
+            set: |l, n| l.connections_max = n as usize,
+            min: 1,
+            max: 1 << 20,
+        }),
+        about: "Client connections served at once.",
+    },
+    Key {
+        path: "limits.requests-per-connection",
+        value: Value::Limit(Limit {
+            unit: Unit::Count,
+            get: |l| l.connection_requests_max,
+            set: |l, n| l.connection_requests_max = n,
+            min: 1,
+            max: 1_000_000_000,
+        }),
+        about: "Requests on one client connection before it is closed.",
+    },
+    Key {
+        path: "limits.spool-bytes",
+        value: Value::Limit(Limit {
+            unit: Unit::Bytes,
+            get: |l| l.spool_bytes_max as u64,
+            set: |l, n| l.spool_bytes_max = n as usize,
+            min: 0,
+            max: 1 << 30,
+        }),
+        about: "Memory for one upload that does not announce its length (S3 needs to know it).",
+    },
+    Key {
+        path: "limits.buffer-bytes",
+        value: Value::Limit(Limit {
+            unit: Unit::Bytes,
+            get: |l| l.buffer_bytes_max as u64,
+            set: |l, n| l.buffer_bytes_max = n as usize,
+            min: limits::EXCHANGE_BYTES_MAX as u64,
+            max: 1 << 40,
+        }),
+        about: "Memory for transfer buffers.",
+    },
+    Key {
+        path: "limits.upstream-idle",
+        value: Value::Limit(Limit {
+            unit: Unit::Count,
+            get: |l| l.upstream_idle_max as u64,
+            set: |l, n| l.upstream_idle_max = n as usize,
+            min: 0,
+            max: 1 << 16,
+        }),
+        about: "Idle connections kept to one upstream; 0 keeps none.",
+    },
+    section("access-log", "One JSON line a request. Signatures, tokens and cookies never appear in it."),
+    default("access-log.file", r#""-""#, "A file to append to, \"-\" for standard output, or \"off\"."),
+    section("route[]", "One bucket and the names artists reach it by. Repeat [[route]] for each bucket."),
+    example("route[].hosts", r#"["s3-proxy.mystudio.com"]"#, "Names clients use; no port, no wildcard."),
+    default("route[].default", "false", "Whether names that no route lists come here too; for one route at most."),
+    example("route[].bucket", r#""mystudio-media""#, "The bucket."),
+    example("route[].region", r#""us-west-2""#, "The bucket's region."),
+    default("route[].mode", r#""pass-through""#, "\"pass-through\": the client's signature travels to S3 unchanged."),
+    section(
+        "route[].upstream",
+        "How S3 is reached. Every key may be left out: connect, server-name and host then follow from\n\
+         bucket, region and endpoint.",
+    ),
+    default(
+        "route[].upstream.endpoint",
+        r#""regional""#,
+        "The S3 name the links were signed for: \"regional\" (BUCKET.s3.REGION.amazonaws.com),\n\
+         \"global\" (the legacy BUCKET.s3.amazonaws.com), or \"dualstack\".",
+    ),
+    derived(
+        "route[].upstream.connect",
+        r#"["mystudio-media.s3.us-west-2.amazonaws.com:443"]"#,
+        "Names or addresses to connect to, such as an interface endpoint's; all of them are used.",
+    ),
+    derived(
+        "route[].upstream.server-name",
+        r#""mystudio-media.s3.us-west-2.amazonaws.com""#,
+        "The name in the TLS handshake, which the certificate must carry.",
+    ),
+    derived(
+        "route[].upstream.host",
+        r#""mystudio-media.s3.us-west-2.amazonaws.com""#,
+        "The Host that was signed; \"keep\" passes on the client's own.",
+    ),
+    default(
+        "route[].upstream.allow-plaintext",
+        "false",
+        "Whether http:// in connect is meant. Media and signed links then cross the network readable.",
+    ),
+    section("route[].upstream.tls", "TLS towards S3. Certificates are always verified."),
+    default(
+        "route[].upstream.tls.ca-file",
+        r#""""#,
+        "PEM roots to trust instead of the system's; \"\" for the system's.",
+    ),
+    default(
+        "route[].upstream.tls.max-version",
+        r#""1.3""#,
+        "Newest TLS version offered: \"1.2\" or \"1.3\". Some endpoints drop a TLS 1.3 hello.",
+    ),
+];
+
+impl Key {
+    /// Last word of the path.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path).trim_end_matches("[]")
+    }
+
+    /// The path of the section it stands in; empty for the document.
+    #[must_use]
+    pub fn parent(&self) -> &'static str {
+        self.path.rsplit_once('.').map_or("", |(parent, _)| parent)
+    }
+
+    /// Whether it is a table or a list of tables.
+    #[must_use]
+    pub fn is_section(&self) -> bool {
+        matches!(self.value, Value::Section | Value::Alternative)
+    }
+
+    /// The section's header as it is written: `[[route]]`, `[route.upstream]`.
+    #[must_use]
+    pub fn header(&self) -> String {
+        let path = self.path.replace("[]", "");
+        if self.path.ends_with("[]") { format!("[[{path}]]") } else { format!("[{path}]") }
+    }
+
+    /// TOML of the value that stands for it when it is absent.
+    #[must_use]
+    pub fn default_toml(&self) -> Option<String> {
+        match &self.value {
+            Value::Default(toml) => Some((*toml).to_string()),
+            Value::Timeout(field) => {
+                let time = *field(&mut Timeouts::default());
+                Some(format!("\"{}\"", humantime::format_duration(time)))
+            }
+            Value::Limit(limit) => Some(limit.toml((limit.get)(&Limits::default()))),
+            Value::Section | Value::Alternative | Value::Example(_) | Value::Derived(_) => None,
+        }
+    }
+}
+
+impl Limit {
+    /// `value` as it would be written.
+    #[must_use]
+    pub fn toml(&self, value: u64) -> String {
+        match self.unit {
+            Unit::Count => value.to_string(),
+            Unit::Bytes => format!("\"{}\"", in_bytes(value)),
+        }
+    }
+}
+
+/// `value` bytes in the largest unit that leaves no fraction.
+#[must_use]
+pub fn in_bytes(value: u64) -> String {
+    for (shift, unit) in [(30, "GiB"), (20, "MiB"), (10, "KiB")] {
+        if value != 0 && value.is_multiple_of(1 << shift) {
+            return format!("{} {unit}", value >> shift);
+        }
+    }
+    format!("{value} B")
+}
+
+/// The row of a path, whose indexes may be numbers or empty.
+#[must_use]
+pub fn find(path: &str) -> Option<&'static Key> {
+    let path = without_indexes(path);
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// `route[3].hosts[1]` as `route[].hosts[]`.
+#[must_use]
+pub fn without_indexes(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut inside = false;
+    for letter in path.chars() {
+        inside = (inside || letter == '[') && letter != ']';
+        if !inside || letter == '[' {
+            out.push(letter);
+        }
+    }
+    out
+}
+
+/// What is known inside the section `parent`.
+pub fn children(parent: &str) -> impl Iterator<Item = &'static Key> {
+    let parent = without_indexes(parent);
+    KEYS.iter().filter(move |key| key.parent() == parent)
+}
+
+/// What to say about `name`, which is not known inside `parent`.
+#[must_use]
+pub fn unknown(parent: &str, name: &str) -> String {
+    let quoted = name.escape_debug();
+    let wanted = name.to_ascii_lowercase().replace('_', "-");
+    if let Some(key) = children(parent)
+        .filter(|key| key.name() == wanted || closeness(key, &wanted).is_some())
+        .min_by_key(|key| closeness(key, &wanted))
+    {
+        return format!("unknown key `{quoted}`; did you mean `{}`?", key.name());
+    }
+    if let Some(home) = KEYS.iter().find(|key| key.name() == wanted).and_then(|key| find(key.parent())) {
+        return format!("unknown key `{quoted}` here; it belongs in {}", home.header());
+    }
+    let known: Vec<_> = children(parent).map(Key::name).collect();
+    format!("unknown key `{quoted}`; known here: {}", known.join(", "))
+}
+
+/// Typing slips between `wanted` and the key's name, if few enough to be slips.
+fn closeness(key: &Key, wanted: &str) -> Option<usize> {
+    let slips_max = (1 + key.name().len() / 3).min(3);
+    let length_gap = key.name().len().abs_diff(wanted.chars().count());
+    if length_gap > slips_max {
+        return None;
+    }
+    Some(slips(key.name(), wanted)).filter(|slips| *slips <= slips_max)
+}
+
+/// Levenshtein distance: letters to insert, delete or replace.
+fn slips(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, from) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, to) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+/// The commented file with every key, as `filmgate print-default` prints it.
+#[must_use]
+pub fn default_file() -> String {
+    let mut out = String::from("# filmgate configuration. Every value here is the default, except the names of your\n");
+    out.push_str("# studio: tls.certificate, tls.private-key and the [[route]] keys hosts, bucket and region.\n");
+    let mut commented = false;
+    for key in KEYS {
+        if key.is_section() {
+            commented = matches!(key.value, Value::Alternative);
+            out.push('\n');
+            push_about(&mut out, key.about);
+            push_line(&mut out, commented, &key.header());
+            continue;
+        }
+        push_about(&mut out, key.about);
+        let (commented, toml) = match &key.value {
+            Value::Derived(toml) => (true, (*toml).to_string()),
+            Value::Example(toml) => (commented, (*toml).to_string()),
+            _ => (commented, key.default_toml().unwrap_or_default()),
+        };
+        push_line(&mut out, commented, &format!("{} = {toml}", key.name()));
+    }
+    out
+}
+
+fn push_about(out: &mut String, about: &str) {
+    for line in about.lines() {
+        out.push_str("# ");
+        out.push_str(line);
+        out.push('\n');
+    }
+}
+
+fn push_line(out: &mut String, commented: bool, line: &str) {
+    if commented {
+        out.push('#');
+    }
+    out.push_str(line);
+    out.push('\n');
+}
+
+const fn section(path: &'static str, about: &'static str) -> Key {
+    Key { path, value: Value::Section, about }
+}
+
+const fn default(path: &'static str, toml: &'static str, about: &'static str) -> Key {
+    Key { path, value: Value::Default(toml), about }
+}
+
+const fn example(path: &'static str, toml: &'static str, about: &'static str) -> Key {
+    Key { path, value: Value::Example(toml), about }
+}
+
+const fn derived(path: &'static str, toml: &'static str, about: &'static str) -> Key {
+    Key { path, value: Value::Derived(toml), about }
+}
+
+const fn timeout(path: &'static str, field: fn(&mut Timeouts) -> &mut Duration, about: &'static str) -> Key {
+    Key { path, value: Value::Timeout(field), about }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slips_are_counted() {
+        let cases =
+            [("listen", "listn", 1), ("listen", "listen", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3)];
+        for (left, right, expected) in cases {
+            assert_eq!(slips(left, right), expected, "{left} {right}");
+        }
+    }
+
+    #[test]
+    fn every_key_stands_in_a_section_of_the_table_and_only_once() {
+        for (index, key) in KEYS.iter().enumerate() {
+            let parent = key.parent();
+            assert!(parent.is_empty() || find(parent).is_some_and(Key::is_section), "{}", key.path);
+            assert!(KEYS[..index].iter().all(|earlier| earlier.path != key.path), "{}", key.path);
+        }
+    }
+
+    #[test]
+    fn every_timeout_and_limit_has_a_key() {
+        let fields = |debug: String| debug.matches(": ").count();
+        let timeouts = KEYS.iter().filter(|key| matches!(key.value, Value::Timeout(_))).count();
+        let limits = KEYS.iter().filter(|key| matches!(key.value, Value::Limit(_))).count();
+        assert_eq!(timeouts, fields(format!("{:?}", Timeouts::default())));
+        assert_eq!(limits, fields(format!("{:?}", Limits::default())));
+    }
+
+    #[test]
+    fn indexes_are_dropped_from_paths() {
+        assert_eq!(without_indexes("route[12].upstream.connect[0]"), "route[].upstream.connect[]");
+        assert_eq!(without_indexes("route[].hosts"), "route[].hosts");
+        assert_eq!(without_indexes(""), "");
+    }
+
+    #[test]
+    fn bytes_are_written_in_the_largest_whole_unit() {
+        let cases = [(0, "0 B"), (1, "1 B"), (1024, "1 KiB"), (1025, "1025 B"), (8 << 20, "8 MiB"), (3 << 30, "3 GiB")];
+        for (bytes, expected) in cases {
+            assert_eq!(in_bytes(bytes), expected);
+        }
+    }
+}

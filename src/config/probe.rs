@@ -1,0 +1,114 @@
+//! The files that options name: are they there, readable and what they should be?
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use super::{Problem, Severity};
+use crate::server::{AccessLog, Options};
+
+/// Bytes read of one PEM file.
+const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Everything wrong with the files of `options`. Keys have no lines here, and a single certificate is called
+/// `tls.identity[0]`; whoever has the text can do better.
+#[must_use]
+pub fn probe(options: &Options) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, identity) in options.tls.iter().flat_map(|tls| &tls.identities).enumerate() {
+        let certificate_key = format!("tls.identity[{index}].certificate");
+        let private_key_key = format!("tls.identity[{index}].private-key");
+        let certificate = read(&identity.certificate).and_then(|pem| is_certificate(&identity.certificate, &pem));
+        let private_key = read(&identity.private_key).and_then(|pem| is_private_key(&identity.private_key, &pem));
+        note(&mut problems, &certificate_key, certificate);
+        note(&mut problems, &private_key_key, private_key);
+        if let Some(message) = open_to_all(&identity.private_key) {
+            problems.push(Problem { severity: Severity::Warning, key: private_key_key, line: None, message });
+        }
+    }
+    for (index, upstream) in options.upstreams.iter().enumerate() {
+        let ca_file = upstream.tls.as_ref().and_then(|tls| tls.ca_file.as_deref());
+        let route = options.routes.iter().position(|route| route.upstream == index);
+        if let (Some(path), Some(route)) = (ca_file, route) {
+            let roots = read(path).and_then(|pem| is_certificate(path, &pem));
+            note(&mut problems, &format!("route[{route}].upstream.tls.ca-file"), roots);
+        }
+    }
+    if let AccessLog::File(path) = &options.access_log {
+        note(&mut problems, "access-log.file", can_hold_file(path));
+    }
+    problems
+}
+
+fn note(problems: &mut Vec<Problem>, key: &str, outcome: Result<(), String>) {
+    if let Err(message) = outcome {
+        problems.push(Problem { severity: Severity::Error, key: key.to_string(), line: None, message });
+    }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(|error| because(path, &error))?;
+    file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| because(path, &error))?;
+    if bytes.len() as u64 > PEM_BYTES_MAX {
+        return Err(format!("{} is larger than 4 MiB; is it the right file?", path.display()));
+    }
+    if bytes.is_empty() {
+        return Err(format!("{} is empty", path.display()));
+    }
+    String::from_utf8(bytes)
+        .map_err(|_| format!("{} is not PEM text; convert it (openssl x509 or pkey, -inform DER)", path.display()))
+}
+
+fn because(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{path} does not exist"),
+        io::ErrorKind::PermissionDenied => format!("{path} may not be read by the user the gate runs as"),
+        io::ErrorKind::IsADirectory => format!("{path} is a directory, not a file"),
+        _ => format!("{path} cannot be read: {error}"),
+    }
+}
+
+fn is_certificate(path: &Path, pem: &str) -> Result<(), String> {
+    if pem.contains("-----BEGIN CERTIFICATE-----") {
+        return Ok(());
+    }
+    let hint = if pem.contains("PRIVATE KEY-----") { "; it is a key: are the two files swapped?" } else { "" };
+    Err(format!("{} has no PEM certificate (BEGIN CERTIFICATE){hint}", path.display()))
+}
+
+fn is_private_key(path: &Path, pem: &str) -> Result<(), String> {
+    let path = path.display();
+    if pem.contains("-----BEGIN ENCRYPTED PRIVATE KEY-----") || pem.contains("Proc-Type: 4,ENCRYPTED") {
+        return Err(format!("{path} has a passphrase, which nobody is there to type; remove it (openssl pkey)"));
+    }
+    if PRIVATE_KEYS.iter().any(|begin| pem.contains(begin)) {
+        return Ok(());
+    }
+    let hint = if pem.contains("-----BEGIN CERTIFICATE-----") {
+        "; it is a certificate: are the two files swapped?"
+    } else {
+        ""
+    };
+    Err(format!("{path} has no PEM key (BEGIN PRIVATE KEY){hint}"))
+}
+
+/// PKCS #8 (RFC 7468 §10), PKCS #1 and SEC 1 (RFC 5915 §4).
+const PRIVATE_KEYS: &[&str] =
+    &["-----BEGIN PRIVATE KEY-----", "-----BEGIN RSA PRIVATE KEY-----", "-----BEGIN EC PRIVATE KEY-----"];
+
+fn open_to_all(path: &Path) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    let path = path.display();
+    (mode & 0o007 != 0).then(|| format!("{path} is open to every user of this machine; run chmod o= {path}"))
+}
+
+fn can_hold_file(path: &Path) -> Result<(), String> {
+    if path.is_dir() {
+        return Err(format!("{} is a directory; write the name of a file in it", path.display()));
+    }
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if parent.is_dir() { Ok(()) } else { Err(format!("the directory {} does not exist", parent.display())) }
+}

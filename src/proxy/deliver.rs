@@ -1,0 +1,159 @@
+//! A response on its way to the client.
+//!
+//! The head the client gets and the body bytes that came with the upstream's head leave in one write; the rest streams
+//! through one buffer at a time, so that the slower peer sets the pace. A body that breaks off is never made to look
+//! whole: the client's stream is broken too.
+
+use std::io::ErrorKind;
+
+use crate::buffer::{Buffer, Pool};
+use crate::clock::{self, Deadline, Instant};
+use crate::http::body::Reader;
+use crate::limits;
+use crate::link::Link;
+use crate::proxy::Timeouts;
+use crate::proxy::failure::{Failure, UpstreamFault};
+use crate::proxy::forward::Returning;
+use crate::proxy::relay::{buffer_for, write_client};
+use crate::proxy::secure::Wire;
+use crate::s3;
+
+/// A response body between its two peers.
+pub struct Delivery<'a, L: Link, U: Link> {
+    /// The client.
+    pub client: &'a Wire<L>,
+    /// The upstream.
+    pub upstream: &'a Wire<U>,
+    /// Buffers.
+    pub buffers: &'a Pool,
+    /// Timeouts.
+    pub timeouts: &'a Timeouts,
+    /// How the body travels.
+    pub returning: Returning,
+    /// Whether to look for S3's error code in the body.
+    pub is_error: bool,
+}
+
+/// How far a delivery came, also when it failed.
+#[derive(Debug, Default)]
+pub struct Delivered {
+    /// Body bytes handed to the client, transfer coding not counted.
+    pub bytes: u64,
+    /// When the first byte of the response was handed to the client.
+    pub first_byte: Option<Instant>,
+    /// S3's error code.
+    pub s3_code: Option<String>,
+    /// Whether the upstream sent exactly its body and nothing behind it.
+    pub is_clean: bool,
+}
+
+impl<L: Link, U: Link> Delivery<'_, L, U> {
+    /// Sends the encoded head in `out`, then the body: `from` holds what has come of it, `reader` knows its framing.
+    ///
+    /// # Errors
+    /// Whoever broke it. [`Delivered::first_byte`] tells whether an answer can still be made.
+    pub async fn run(
+        &self,
+        mut out: Buffer,
+        mut from: Buffer,
+        mut reader: Reader,
+        delivered: &mut Delivered,
+    ) -> Result<(), Failure> {
+        // What is already here rides with the head.
+        let window = from.len().min(out.room());
+        let used = self.take(&mut reader, &from.filled()[..window], &mut out, delivered)?;
+        from.consume(used);
+        let mut out = Some(self.write(out, delivered).await?);
+        loop {
+            if from.is_empty() {
+                if reader.finished() {
+                    break;
+                }
+                match self.read(from, &reader).await? {
+                    Some(filled) => from = filled,
+                    None => {
+                        reader.at_end_of_stream().map_err(|_| UpstreamFault::ResponseTruncated)?;
+                        return Ok(());
+                    }
+                }
+            }
+            if reader.finished() {
+                // Bytes behind the body: a desynchronised upstream. The response is whole, the connection is not.
+                return Ok(());
+            }
+            if self.returning == Returning::Unchunked {
+                let mut plain = out.take().unwrap_or_else(|| self.buffers.take());
+                let window = from.len().min(plain.room());
+                let used = self.take(&mut reader, &from.filled()[..window], &mut plain, delivered)?;
+                from.consume(used);
+                out = Some(self.write(plain, delivered).await?);
+            } else {
+                out = None;
+                let seen = reader.skim(from.filled()).map_err(|_| UpstreamFault::ResponseMalformed)?;
+                let surplus = seen.consumed < from.len();
+                from.truncate(seen.consumed);
+                delivered.bytes += seen.payload as u64;
+                from = self.write(from, delivered).await?;
+                if surplus {
+                    return Ok(());
+                }
+            }
+        }
+        delivered.is_clean = true;
+        Ok(())
+    }
+
+    /// Moves body bytes from `input` behind what is in `out`, with or without their chunked coding.
+    fn take(
+        &self,
+        reader: &mut Reader,
+        input: &[u8],
+        out: &mut Buffer,
+        delivered: &mut Delivered,
+    ) -> Result<usize, Failure> {
+        if self.is_error && delivered.s3_code.is_none() {
+            let seen = &input[..input.len().min(limits::ERROR_BODY_BYTES_MAX)];
+            delivered.s3_code = s3::error::code_of(seen).map(|code| String::from_utf8_lossy(code).into_owned());
+        }
+        if self.returning != Returning::Unchunked {
+            let seen = reader.skim(input).map_err(|_| UpstreamFault::ResponseMalformed)?;
+            out.append(&input[..seen.consumed]);
+            delivered.bytes += seen.payload as u64;
+            return Ok(seen.consumed);
+        }
+        let mut used = 0;
+        while used < input.len() && !reader.finished() {
+            let piece = reader.advance(&input[used..]).map_err(|_| UpstreamFault::ResponseMalformed)?;
+            delivered.bytes += out.append(&input[used..][piece.data]) as u64;
+            used += piece.consumed;
+        }
+        Ok(used)
+    }
+
+    /// More of the body, or `None` at the end of the stream.
+    async fn read(&self, mut from: Buffer, reader: &Reader) -> Result<Option<Buffer>, Failure> {
+        let remaining = reader.remaining();
+        if remaining.is_none_or(|left| left >= limits::BULK_BUFFER_BYTES as u64)
+            && from.capacity() < limits::BULK_BUFFER_BYTES
+        {
+            from = buffer_for(self.buffers, remaining.or(Some(u64::MAX)));
+        }
+        let (result, from) = self.upstream.read(from, Deadline::after(self.timeouts.upstream_body)).await;
+        match result {
+            Ok(0) => Ok(None),
+            Ok(_) => Ok(Some(from)),
+            Err(error) if error.kind() == ErrorKind::TimedOut => Err(UpstreamFault::ResponseStalled.into()),
+            Err(_) => Err(UpstreamFault::ResponseTruncated.into()),
+        }
+    }
+
+    async fn write(&self, out: Buffer, delivered: &mut Delivered) -> Result<Buffer, Failure> {
+        if out.is_empty() {
+            return Ok(out);
+        }
+        if delivered.first_byte.is_none() {
+            delivered.first_byte = Some(clock::mono());
+        }
+        write_client(self.client, out, self.timeouts.client_write).await
+    }
+}

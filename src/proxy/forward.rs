@@ -1,0 +1,199 @@
+//! Heads on their way through: which fields pass, which stay behind, what the gate says itself.
+//!
+//! A presigned link is a signature over the method, the raw target, `Host` and whatever else `X-Amz-SignedHeaders`
+//! names. So the target travels as the bytes that came, `Host` is the one that was signed, and every end-to-end field
+//! passes unchanged. What stays behind:
+//!
+//! * hop-by-hop fields (RFC 9110 §7.6.1), which are about this connection;
+//! * `Cookie`, which is a ShotGrid session that S3 has no business with;
+//! * `Authorization` when the query carries a signature (S3 refuses two mechanisms with 400) or when Host is replaced
+//!   (a header signature covers Host and cannot survive that).
+
+use crate::buffer::Buffer;
+use crate::http::encode::{EncodeError, HeadWriter, reason};
+use crate::http::fields::{Fields, is_hop_by_hop, named_by_connection};
+use crate::http::framing::{RequestBody, ResponseBody, authority, origin_target};
+use crate::http::head::{RequestHead, ResponseHead, Version};
+use crate::policy::route::{Route, UpstreamHost};
+use crate::s3::target::{SignatureKind, Target};
+
+/// How the upstream learns the length of a request body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sending {
+    /// As the client framed it: with its own `Content-Length`, or without a body.
+    AsReceived,
+    /// In the chunked coding, as it came: only aws-chunked uploads, which say their length in a field of their own.
+    Chunked,
+    /// With a length the gate found out by spooling.
+    Spooled(u64),
+}
+
+/// Decides how a request's body goes upstream. `None`: it has to be spooled first, because S3 answers 501 to a chunked
+/// upload that does not announce `x-amz-decoded-content-length`.
+#[must_use]
+pub fn sending(head: &RequestHead, block: &[u8], body: RequestBody) -> Option<Sending> {
+    match body {
+        RequestBody::None | RequestBody::Length(_) => Some(Sending::AsReceived),
+        RequestBody::Chunked if head.fields.get(block, "x-amz-decoded-content-length").is_some() => {
+            Some(Sending::Chunked)
+        }
+        RequestBody::Chunked => None,
+    }
+}
+
+/// Writes the upstream's request head.
+///
+/// # Errors
+/// When it does not fit or a part of it could break out of its line; nothing is left in `out` then.
+pub fn request(
+    out: &mut Buffer,
+    head: &RequestHead,
+    block: &[u8],
+    route: &Route,
+    sending: Sending,
+    expects_continue: bool,
+) -> Result<(), EncodeError> {
+    let target = origin_target(head, block);
+    let fields = &head.fields;
+    let host_replaced = matches!(route.host, UpstreamHost::Replace(_));
+    let signed_query = Target::parse(target).signature() != SignatureKind::None;
+    let mut writer = HeadWriter::new(out);
+    writer.request_line(head.method(block), target);
+    let host = match &route.host {
+        UpstreamHost::Replace(host) => host.as_bytes(),
+        UpstreamHost::Keep => authority(head, block).unwrap_or_default(),
+    };
+    writer.field(b"Host", host);
+    for (name, value) in fields.iter(block) {
+        let dropped = match name.len() {
+            4 => name.eq_ignore_ascii_case(b"host"),
+            6 => name.eq_ignore_ascii_case(b"cookie") || name.eq_ignore_ascii_case(b"expect"),
+            13 => (signed_query || host_replaced) && name.eq_ignore_ascii_case(b"authorization"),
+            14 => matches!(sending, Sending::Spooled(_)) && name.eq_ignore_ascii_case(b"content-length"),
+            _ => false,
+        };
+        if dropped || stays_behind(fields, block, name, sending == Sending::Chunked) {
+            continue;
+        }
+        writer.field(name, value);
+    }
+    if expects_continue {
+        writer.field(b"Expect", b"100-continue");
+    }
+    match sending {
+        Sending::AsReceived => {
+            let method = head.method(block);
+            if fields.get(block, "content-length").is_none() && (method == b"PUT" || method == b"POST") {
+                writer.field(b"Content-Length", b"0");
+            }
+        }
+        Sending::Chunked => {
+            writer.field(b"Transfer-Encoding", b"chunked");
+        }
+        Sending::Spooled(length) => {
+            writer.field_fmt(b"Content-Length", format_args!("{length}"));
+        }
+    }
+    writer.finish()
+}
+
+/// How a response body goes to the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returning {
+    /// No body follows the head.
+    Nothing,
+    /// The bytes as they come, for as long as the upstream's framing says.
+    AsReceived,
+    /// The data without the chunked coding, ended by closing: for HTTP/1.0 clients.
+    Unchunked,
+}
+
+/// Decides how a response's body goes to the client.
+#[must_use]
+pub fn returning(body: ResponseBody, client: Version) -> Returning {
+    match (body, client) {
+        (ResponseBody::None, _) => Returning::Nothing,
+        (ResponseBody::Chunked, Version::Http10) => Returning::Unchunked,
+        _ => Returning::AsReceived,
+    }
+}
+
+/// What the client's connection does after a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// It stays for another request.
+    Keep,
+    /// It closes.
+    Close,
+}
+
+/// Writes the client's response head.
+///
+/// # Errors
+/// As [`request`].
+pub fn response(
+    out: &mut Buffer,
+    head: &ResponseHead,
+    block: &[u8],
+    body: ResponseBody,
+    client: Version,
+    after: After,
+) -> Result<(), EncodeError> {
+    let fields = &head.fields;
+    let mut writer = HeadWriter::new(out);
+    writer.status_line(head.status, head.reason.of(block));
+    let chunked = body == ResponseBody::Chunked && client == Version::Http11;
+    for (name, value) in fields.iter(block) {
+        if !stays_behind(fields, block, name, chunked) {
+            writer.field(name, value);
+        }
+    }
+    if chunked {
+        writer.field(b"Transfer-Encoding", b"chunked");
+    }
+    connection(&mut writer, client, after);
+    writer.finish()
+}
+
+/// Says what happens to the connection, where the version's default does not say it.
+pub fn connection(writer: &mut HeadWriter<'_>, client: Version, after: After) {
+    match (client, after) {
+        (Version::Http11, After::Keep) | (Version::Http10, After::Close) => {}
+        (Version::Http11, After::Close) => {
+            writer.field(b"Connection", b"close");
+        }
+        (Version::Http10, After::Keep) => {
+            writer.field(b"Connection", b"keep-alive");
+        }
+    }
+}
+
+/// Writes the head of an answer the gate makes itself, without the field that every such answer needs of its own.
+///
+/// # Errors
+/// As [`request`].
+pub fn own_response(
+    out: &mut Buffer,
+    status: u16,
+    fields: &[(&[u8], &[u8])],
+    length: u64,
+    client: Version,
+    after: After,
+) -> Result<(), EncodeError> {
+    let mut writer = HeadWriter::new(out);
+    writer.status_line(status, reason(status).as_bytes());
+    for (name, value) in fields {
+        writer.field(name, value);
+    }
+    writer.field_fmt(b"Content-Length", format_args!("{length}"));
+    connection(&mut writer, client, after);
+    writer.finish()
+}
+
+/// Whether a field is about the connection it came on. `Trailer` announces fields of a chunked body and stays with it.
+fn stays_behind(fields: &Fields, block: &[u8], name: &[u8], body_stays_chunked: bool) -> bool {
+    if name.eq_ignore_ascii_case(b"trailer") {
+        return !body_stays_chunked;
+    }
+    is_hop_by_hop(name) || named_by_connection(fields, block, name)
+}

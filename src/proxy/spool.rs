@@ -1,0 +1,76 @@
+//! Length-less request bodies, held until their length is known.
+//!
+//! S3 answers 501 to a chunked upload (`Transfer-Encoding` without a length), so a body that does not say how long it is
+//! waits here, decoded and bounded, and goes on with a `Content-Length`.
+
+use crate::buffer::Pool;
+use crate::http::body::Reader;
+use crate::limits;
+use crate::link::Link;
+use crate::proxy::Timeouts;
+use crate::proxy::failure::{ClientFault, Failure};
+use crate::proxy::secure::Wire;
+use crate::{buffer::Buffer, clock::Deadline};
+
+/// A spooled body.
+pub struct Spooled {
+    /// The body without its chunked coding.
+    pub data: Vec<u8>,
+    /// Bytes of `first` that belonged to the body.
+    pub first_used: usize,
+    /// What the client sent behind the body, if that was not in `first`.
+    pub leftover: Option<Buffer>,
+}
+
+/// Reads a chunked body to its end. `first` is what came along with the head.
+///
+/// # Errors
+/// `LengthRequired` when spooling is off, `SpoolExceeded` past `bytes_max`, or what the client did wrong.
+pub async fn read<L: Link>(
+    client: &Wire<L>,
+    buffers: &Pool,
+    timeouts: &Timeouts,
+    mut reader: Reader,
+    first: &[u8],
+    bytes_max: usize,
+) -> Result<Spooled, Failure> {
+    if bytes_max == 0 {
+        return Err(ClientFault::LengthRequired.into());
+    }
+    let mut data = Vec::new();
+    let first_used = decode(&mut reader, first, &mut data, bytes_max)?;
+    let mut leftover = None;
+    let mut buffer = buffers.take();
+    while !reader.finished() {
+        let (result, back) = client.read(buffer, Deadline::after(timeouts.client_body)).await;
+        buffer = back;
+        match result {
+            Ok(0) => return Err(ClientFault::BodyIncomplete.into()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Err(ClientFault::BodyTimedOut.into()),
+            Err(_) => return Err(ClientFault::Gone.into()),
+        }
+        let used = decode(&mut reader, buffer.filled(), &mut data, bytes_max)?;
+        buffer.consume(used);
+        if reader.finished() && !buffer.is_empty() {
+            leftover = Some(std::mem::replace(&mut buffer, Buffer::detached(0)));
+        }
+    }
+    Ok(Spooled { data, first_used, leftover })
+}
+
+fn decode(reader: &mut Reader, input: &[u8], data: &mut Vec<u8>, bytes_max: usize) -> Result<usize, Failure> {
+    let mut used = 0;
+    while used < input.len() && !reader.finished() {
+        let piece = reader.advance(&input[used..]).map_err(|_| ClientFault::BodyMalformed)?;
+        let run = &input[used..][piece.data];
+        if data.len() + run.len() > bytes_max {
+            return Err(ClientFault::SpoolExceeded.into());
+        }
+        data.extend_from_slice(run);
+        used += piece.consumed;
+    }
+    Ok(used)
+}
+
+const _: () = assert!(limits::SPOOL_BYTES_MAX <= limits::SHARD_BUFFER_BYTES / 16);

@@ -1,0 +1,194 @@
+"""One running `filmgate`."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import ports
+import wire
+from pki import Identity
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def binary() -> str:
+    """The program under test: `FILMGATE_BIN`, or what `cargo build --release` made."""
+    target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
+    return os.environ.get("FILMGATE_BIN") or str(target / "release" / "filmgate")
+
+
+@dataclass
+class Route:
+    """One `[[route]]`: `connect` is where S3 is, `host` what was signed."""
+
+    hosts: list[str]
+    connect: list[str]
+    host: str
+    server_name: str = ""
+    ca: Path | None = None
+    bucket: str = "mystudio-media"
+    region: str = "us-west-2"
+    default: bool = False
+    plaintext: bool = False
+    max_version: str = "1.3"
+
+    def toml(self) -> str:
+        """The tables of the route."""
+        lines = ["[[route]]", f"hosts = {_toml(self.hosts)}", f"bucket = {_toml(self.bucket)}"]
+        lines += [f"region = {_toml(self.region)}", 'mode = "pass-through"']
+        if self.default:
+            lines.append("default = true")
+        lines += ["[route.upstream]", f"connect = {_toml(self.connect)}", f"host = {_toml(self.host)}"]
+        if self.plaintext:
+            lines.append("allow-plaintext = true")
+        else:
+            tls = f'ca-file = {_toml(str(self.ca))}, max-version = "{self.max_version}"'
+            lines += [f"server-name = {_toml(self.server_name or self.host)}", f"tls = {{ {tls} }}"]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass
+class Gate:
+    """Starts on construction by `start`, ends by `stop`."""
+
+    directory: Path
+    identities: list[Identity]
+    routes: list[Route]
+    timeouts: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, int | str] = field(default_factory=dict)
+    workers: int | str = "auto"
+    min_version: str = "1.2"
+    plain: bool = False
+
+    def start(self) -> "Gate":
+        """Writes the configuration, starts the program and waits until `/ping` answers."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.https, self.admin = ports.free(), ports.free()
+        self.http = ports.free() if self.plain else None
+        self.log = self.directory / "access.log"
+        self.stderr = self.directory / "stderr.log"
+        self.config = self.directory / "filmgate.toml"
+        self.config.write_text(self._toml())
+        with self.stderr.open("wb") as out:
+            self.process = subprocess.Popen(
+                [binary(), "run", "--config", str(self.config)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+            )
+        ports.poll(f"/ping of a gate started with {self.config}", self._is_up, 20)
+        return self
+
+    def stop(self) -> int:
+        """Asks the program to end, waits, and returns its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            try:
+                self.process.wait(45)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+                raise AssertionError(f"the gate did not end within 45 s of SIGTERM:\n{self.output()}") from None
+        return self.process.returncode
+
+    def connect(self, host: str | None = None, **options) -> wire.Connection:
+        """A TLS connection as a client of `host` (the first route's first name unless given)."""
+        return wire.Connection(self.https, host or self.routes[0].hosts[0], **options)
+
+    def authority(self, host: str | None = None) -> str:
+        """What stands in a link between `https://` and the path."""
+        return f"{host or self.routes[0].hosts[0]}:{self.https}"
+
+    def output(self) -> str:
+        """What the program printed."""
+        return self.stderr.read_text(errors="replace")
+
+    def records(self) -> list[dict]:
+        """The access log so far."""
+        if not self.log.exists():
+            return []
+        text = self.log.read_text()
+        return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+    def record_of(self, matches, seconds: float = 5.0) -> dict:
+        """The first access record that `matches`; records come a moment after their exchange."""
+        return ports.poll(
+            "an access record of the exchange", lambda: next((r for r in self.records() if matches(r)), None), seconds
+        )
+
+    def memory_kib(self, key: str = "VmRSS") -> int:
+        """`VmRSS` (now) or `VmHWM` (ever) of the process, in KiB."""
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith(key + ":"):
+                return int(line.split()[1])
+        raise AssertionError(f"no {key} for process {self.process.pid}")
+
+    def descriptors(self) -> int:
+        """Open file descriptors of the process."""
+        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+
+    def _is_up(self) -> bool:
+        if self.process.poll() is not None:
+            raise AssertionError(f"the gate ended with status {self.process.returncode}:\n{self.output()}")
+        try:
+            with self.connect(seconds=2) as connection:
+                return connection.exchange("GET", "/ping").status == 200
+        except OSError:
+            return False
+
+    def _toml(self) -> str:
+        plain = [f"127.0.0.1:{self.http}"] if self.http else []
+        parts = [
+            "[listen]\n",
+            f'https = ["127.0.0.1:{self.https}"]\nhttp = {_toml(plain)}\nadmin = "127.0.0.1:{self.admin}"\n',
+            f'[tls]\nmin-version = "{self.min_version}"\n',
+        ]
+        if len(self.identities) == 1:
+            only = self.identities[0]
+            parts.append(f"certificate = {_toml(str(only.certificate))}\nprivate-key = {_toml(str(only.key))}\n")
+        else:
+            for each in self.identities:
+                pair = f"certificate = {_toml(str(each.certificate))}\nprivate-key = {_toml(str(each.key))}\n"
+                parts.append("[[tls.identity]]\n" + pair)
+        parts.append(f"[workers]\ncount = {_toml(self.workers)}\n")
+        for section, values in (("timeouts", self.timeouts), ("limits", self.limits)):
+            if values:
+                parts.append(f"[{section}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items()))
+        parts.append(f"[access-log]\nfile = {_toml(str(self.log))}\n")
+        parts += [route.toml() for route in self.routes]
+        return "".join(parts)
+
+
+class MemoryWatch:
+    """Samples `VmRSS` of a gate while a block runs; `highest_kib` is the largest seen."""
+
+    def __init__(self, gate: Gate, every: float = 0.05):
+        self.gate, self.every = gate, every
+        self.samples: list[int] = []
+
+    def __enter__(self) -> "MemoryWatch":
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def highest_kib(self) -> int:
+        """The largest resident size seen, in KiB."""
+        return max(self.samples)
+
+    def _run(self) -> None:
+        while True:
+            self.samples.append(self.gate.memory_kib())
+            if self._stop.wait(self.every):
+                return
+
+
+def _toml(value) -> str:
+    # JSON strings, numbers and lists of strings are TOML ones as well.
+    return json.dumps(value, ensure_ascii=False)
