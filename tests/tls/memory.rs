@@ -62,7 +62,7 @@ pub(crate) fn ends(capacity: usize) -> (Memory, Memory) {
 
 async fn by<T>(until: Deadline, mut attempt: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>) -> io::Result<T> {
     let far = std::time::Duration::from_secs(3600);
-    let at = until.instant().unwrap_or_else(|| tokio::time::Instant::now() + far);
+    let at = until.instant().unwrap_or_else(|| filmgate::clock::mono() + far);
     let mut alarm = pin!(tokio::time::sleep_until(at));
     poll_fn(|context| match attempt(context) {
         Poll::Pending => alarm.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into())),

@@ -143,7 +143,7 @@ fn sessions_resume_where_the_same_process_serves() {
         let issued = authority.issue("leaf", &[NAME], &ECDSA);
         let client = authority.client(NAME, version);
         let (here, elsewhere) = (serving(&[&issued], Version::Tls12), serving(&[&issued], Version::Tls12));
-        let mut is_resumed = |config| {
+        let is_resumed = |config| {
             let (mut client, mut server) = (our_client(&client), our_server(config));
             talk(&mut client, &mut server).unwrap();
             assert_eq!(client.session.is_resumed(), server.session.is_resumed());
