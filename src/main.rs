@@ -33,7 +33,8 @@ fn run(options: server::Options) -> ExitCode {
 #[cfg(feature = "demo")]
 fn demo(arguments: cli::DemoArguments) -> ExitCode {
     let cli::DemoArguments { once, size, listen } = arguments;
-    filmgate::demo::run(filmgate::demo::Options { once, size, listen })
+    let size_bytes = size.unwrap_or(filmgate::demo::SIZE_BYTES);
+    filmgate::demo::run(filmgate::demo::Options { once, size_bytes, port: listen, keep: false })
 }
 
 #[cfg(not(feature = "demo"))]

@@ -61,7 +61,8 @@ pub fn run<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
 async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     let Plan { timeouts, limits, .. } = plan;
     let upstreams = plan.upstreams.into_iter().enumerate();
-    let upstreams = upstreams.map(|(index, tls)| Upstream::new(index, tls, timeouts.upstream_idle, limits.upstream_idle_max));
+    let upstreams =
+        upstreams.map(|(index, tls)| Upstream::new(index, tls, timeouts.upstream_idle, limits.upstream_idle_max));
     let drain = timeouts.drain;
     let shard = Rc::new(Shard::new(
         plan.routes,

@@ -5,12 +5,15 @@ use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use filmgate::buffer::Buffer;
 use filmgate::clock::Deadline;
-use filmgate::link::Link;
+use filmgate::link::{Dial, DialError, Link};
+use filmgate::net::dial::Dialer;
 use filmgate::net::listen::{Accept, Listener, bind};
+use filmgate::net::resolve::Addresses;
 use filmgate::net::runtime::run_shard;
 use filmgate::net::uring::Stream;
 
@@ -335,4 +338,110 @@ fn sockets_of(address: SocketAddr) -> usize {
         fields[1].ends_with(&port).then(|| format!("socket:[{}]", fields[9]))
     });
     inodes.filter(|inode| own.contains(inode)).count()
+}
+
+fn dialer(addresses: &[SocketAddr]) -> Dialer {
+    Dialer::new(Arc::new(Addresses::fixed(vec![addresses.to_vec()])), 0)
+}
+
+/// An address that takes connections into a queue of one and then answers nothing: its listener never accepts.
+fn black_hole() -> (socket2::Socket, SocketAddr, Vec<socket2::Socket>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let clients = (0..4).map(|_| {
+        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        client.set_nonblocking(true).unwrap();
+        let _ = client.connect(&address.into());
+        client
+    });
+    let clients = clients.collect();
+    (socket, address, clients)
+}
+
+/// An address where nothing listens.
+fn refusing() -> SocketAddr {
+    listener().1
+}
+
+#[test]
+fn a_refused_address_is_skipped_at_once_and_then_avoided() {
+    shard(|| async {
+        let (listener, good) = listener();
+        let bad = refusing();
+        let dialer = dialer(&[bad, good]);
+        for _ in 0..4 {
+            let started = Instant::now();
+            let link = dialer.dial(0, later()).await.unwrap();
+            assert!(started.elapsed() < Duration::from_millis(200));
+            assert_eq!(link.peer_addr(), good);
+            let accepted = accept(&listener).await;
+            link.write_all(full(b"hi"), later()).await.0.unwrap();
+            assert_eq!(read(&accepted, later()).await.unwrap(), b"hi");
+        }
+    });
+}
+
+#[test]
+fn a_black_hole_costs_one_stagger_once() {
+    shard(|| async {
+        let (_hole, bad, _clients) = black_hole();
+        let (_listener, good) = listener();
+        let dialer = dialer(&[bad, good]);
+        let waiting = connecting_to(bad);
+        assert!(waiting > 0, "the hole is not black");
+        let mut waits = Vec::new();
+        for _ in 0..4 {
+            let started = Instant::now();
+            assert_eq!(dialer.dial(0, later()).await.unwrap().peer_addr(), good);
+            waits.push(started.elapsed());
+        }
+        assert!(waits[0] >= Duration::from_millis(240) && waits[0] < Duration::from_secs(2), "{waits:?}");
+        assert!(waits[1..].iter().all(|wait| *wait < Duration::from_millis(200)), "{waits:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(connecting_to(bad), waiting, "the loser's descriptor is still open");
+    });
+}
+
+/// Sockets that wait for a connection to `address`.
+fn connecting_to(address: SocketAddr) -> usize {
+    let remote = format!("0100007F:{:04X}", address.port());
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let waiting = table.lines().skip(1).filter(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[2] == remote && fields[3] == "02"
+    });
+    waiting.count()
+}
+
+#[test]
+fn a_dial_says_why_it_failed() {
+    shard(|| async {
+        let (_hole, silent, _clients) = black_hole();
+        let bad = [refusing(), refusing()];
+        match dialer(&bad).dial(0, later()).await.unwrap_err() {
+            DialError::Unreachable(error, 2) => assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused),
+            other => panic!("{other}"),
+        }
+        let started = Instant::now();
+        let outcome = dialer(&[silent]).dial(0, Deadline::after(Duration::from_millis(400))).await;
+        assert!(matches!(outcome.unwrap_err(), DialError::TimedOut));
+        assert!((350..5000).contains(&started.elapsed().as_millis()));
+        match dialer(&[]).dial(0, later()).await.unwrap_err() {
+            DialError::Unresolved(why) => assert!(!why.is_empty()),
+            other => panic!("{other}"),
+        }
+    });
+}
+
+#[test]
+fn an_address_all_of_whose_kind_are_bad_is_tried_again() {
+    shard(|| async {
+        let (listener, good) = listener();
+        let dialer = dialer(&[good]);
+        dialer.blame(good);
+        assert_eq!(dialer.dial(0, later()).await.unwrap().peer_addr(), good);
+        accept(&listener).await;
+    });
 }

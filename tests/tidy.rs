@@ -61,6 +61,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tracing", &["*"]),
     ("tracing_subscriber", &["server"]),
     ("aws_credential_types", &["sign"]),
+    ("aws_lc_rs", &["demo", "tls"]),
     ("aws_sigv4", &["sign"]),
     ("http_body_util", &["demo"]),
     ("hyper", &["demo"]),

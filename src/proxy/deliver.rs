@@ -104,7 +104,13 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
     }
 
     /// Moves body bytes from `input` behind what is in `out`, with or without their chunked coding.
-    fn take(&self, reader: &mut Reader, input: &[u8], out: &mut Buffer, delivered: &mut Delivered) -> Result<usize, Failure> {
+    fn take(
+        &self,
+        reader: &mut Reader,
+        input: &[u8],
+        out: &mut Buffer,
+        delivered: &mut Delivered,
+    ) -> Result<usize, Failure> {
         if self.is_error && delivered.s3_code.is_none() {
             let seen = &input[..input.len().min(limits::ERROR_BODY_BYTES_MAX)];
             delivered.s3_code = s3::error::code_of(seen).map(|code| String::from_utf8_lossy(code).into_owned());
@@ -127,7 +133,9 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
     /// More of the body, or `None` at the end of the stream.
     async fn read(&self, mut from: Buffer, reader: &Reader) -> Result<Option<Buffer>, Failure> {
         let remaining = reader.remaining();
-        if remaining.is_none_or(|left| left >= limits::BULK_BUFFER_BYTES as u64) && from.capacity() < limits::BULK_BUFFER_BYTES {
+        if remaining.is_none_or(|left| left >= limits::BULK_BUFFER_BYTES as u64)
+            && from.capacity() < limits::BULK_BUFFER_BYTES
+        {
             from = buffer_for(self.buffers, remaining.or(Some(u64::MAX)));
         }
         let (result, from) = self.upstream.read(from, Deadline::after(self.timeouts.upstream_body)).await;

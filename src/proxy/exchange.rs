@@ -117,7 +117,8 @@ where
     let _room = shard.room().await;
     let (sending, spooled) = cx.settle_length().await?;
     let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
-    let mut upload = Upload::new(if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() }, first);
+    let mut upload =
+        Upload::new(if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() }, first);
     let conversed = cx.converse(route, sending, &mut upload, story).await;
     story.sent(upload.bytes);
     let (lease, received, client_holds_back) = conversed?;
@@ -189,7 +190,8 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
             relay::say_continue(&self.client.wire, &shard.buffers, shard.timeouts.client_write).await?;
         }
         let reader = request.body.into();
-        let spooled = spool::read(&self.client.wire, &shard.buffers, &shard.timeouts, reader, self.first, limit).await?;
+        let spooled =
+            spool::read(&self.client.wire, &shard.buffers, &shard.timeouts, reader, self.first, limit).await?;
         Ok((Sending::Spooled(spooled.data.len() as u64), Some(spooled)))
     }
 
@@ -316,7 +318,13 @@ impl<'a> Request<'a> {
 
 /// Tells the client about a failure, where it can still be told, and the story always. Says whether the connection is
 /// in order.
-async fn tell<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, story: &mut Story, failure: &Failure, to: &Addressee) -> bool
+async fn tell<L, D, S>(
+    client: &Client<L>,
+    shard: &Shard<D, S>,
+    story: &mut Story,
+    failure: &Failure,
+    to: &Addressee,
+) -> bool
 where
     L: Link,
     D: Dial,

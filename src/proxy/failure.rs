@@ -145,7 +145,14 @@ impl Failure {
 impl ClientFault {
     fn row(&self) -> Row {
         use Phase::{RequestBody, RequestHead, ResponseBody, Route};
-        let row = |status, code, slug, at, message: Cow<'static, str>| Row { status, code, slug, message, by: Party::Client, at };
+        let row = |status, code, slug, at, message: Cow<'static, str>| Row {
+            status,
+            code,
+            slug,
+            message,
+            by: Party::Client,
+            at,
+        };
         match self {
             Self::PlainHttp => row(400, "InvalidRequest", "plain-http", Phase::Handshake,
                 "This is the gate's HTTPS port; the link must begin with https://.".into()),
@@ -187,13 +194,19 @@ impl ClientFault {
                 "The client took nothing more of the response.".into()),
         }
     }
-
 }
 
 impl UpstreamFault {
     fn row(&self) -> Row {
         use Phase::{Connect, RequestBody, Response, ResponseBody, UpstreamHandshake};
-        let row = |status, code, slug, at, message: Cow<'static, str>| Row { status, code, slug, message, by: Party::Upstream, at };
+        let row = |status, code, slug, at, message: Cow<'static, str>| Row {
+            status,
+            code,
+            slug,
+            message,
+            by: Party::Upstream,
+            at,
+        };
         let tell = "Please try again in a minute; if it stays so, tell your administrator";
         match self {
             Self::Dial(DialError::TimedOut) => row(504, "ServiceUnavailable", "upstream-connect-timeout", Connect,

@@ -34,7 +34,9 @@ pub enum Sending {
 pub fn sending(head: &RequestHead, block: &[u8], body: RequestBody) -> Option<Sending> {
     match body {
         RequestBody::None | RequestBody::Length(_) => Some(Sending::AsReceived),
-        RequestBody::Chunked if head.fields.get(block, "x-amz-decoded-content-length").is_some() => Some(Sending::Chunked),
+        RequestBody::Chunked if head.fields.get(block, "x-amz-decoded-content-length").is_some() => {
+            Some(Sending::Chunked)
+        }
         RequestBody::Chunked => None,
     }
 }

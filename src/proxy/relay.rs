@@ -122,7 +122,9 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         };
         match (sent, received) {
             (Err(fault @ Failure::Client(_)), _) => Err(fault),
-            (sent, Ok(received)) => Ok(Received { request_complete: sent.is_ok() && upload.reader.finished(), ..received }),
+            (sent, Ok(received)) => {
+                Ok(Received { request_complete: sent.is_ok() && upload.reader.finished(), ..received })
+            }
             (_, Err(fault @ Failure::Client(_))) => Err(fault),
             (Err(fault), Err(_)) | (Ok(()), Err(fault)) => Err(fault),
         }
@@ -246,7 +248,8 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
                 Err(_) => return Err(UpstreamFault::Closed.into()),
             }
             let until = Deadline::after(self.timeouts.upstream_response);
-            let (result, filled) = self.upstream.wire().read(buffer.take().unwrap_or_else(|| self.buffers.take()), until).await;
+            let (result, filled) =
+                self.upstream.wire().read(buffer.take().unwrap_or_else(|| self.buffers.take()), until).await;
             buffer = Some(filled);
             match result {
                 Ok(0) => return Err(UpstreamFault::Closed.into()),

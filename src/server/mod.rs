@@ -90,7 +90,8 @@ impl Gate {
             Some(tls) if !options.https.is_empty() => Some(tls::config::server(tls)?),
             _ => None,
         };
-        let upstream_tls = options.upstreams.iter().map(|upstream| upstream.tls.as_ref().map(tls::config::client).transpose());
+        let upstream_tls =
+            options.upstreams.iter().map(|upstream| upstream.tls.as_ref().map(tls::config::client).transpose());
         let upstream_tls = upstream_tls.collect::<Result<Vec<_>, _>>()?;
         let names: Vec<_> = options.upstreams.iter().map(|upstream| upstream.connect.clone()).collect();
         let (resolver, addresses) = Resolver::start(&names, RESOLVE_EVERY).map_err(StartError::Resolver)?;
@@ -139,7 +140,9 @@ impl Gate {
         }
         drop(ready);
         if is_ready.iter().take(count).count() < count {
-            return Err(StartError::Shard(gate.stop().err().unwrap_or_else(|| io::Error::other("a shard ended at once"))));
+            return Err(StartError::Shard(
+                gate.stop().err().unwrap_or_else(|| io::Error::other("a shard ended at once")),
+            ));
         }
         Ok(gate)
     }

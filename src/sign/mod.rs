@@ -1,3 +1,3 @@
-//! Signing.
+//! Signing. The only user of aws-sigv4.
 
 pub mod presign;

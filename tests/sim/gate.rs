@@ -1,0 +1,52 @@
+//! The code under test: one shard and its connections.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use filmgate::access::AccessRecord;
+use filmgate::policy::route::{Mode, Route, RouteTable, UpstreamHost};
+use filmgate::proxy::connection;
+use filmgate::proxy::shard::Shard;
+use filmgate::proxy::upstream::Upstream;
+use filmgate::proxy::{Limits, Timeouts};
+
+use crate::dial::SimDial;
+use crate::link::SimLink;
+use crate::plan::{HOST, UPSTREAM_HOST};
+use crate::{Line, Seed};
+
+type Records = Rc<RefCell<Vec<AccessRecord>>>;
+
+pub struct Gate {
+    shard: Rc<Shard<SimDial, Records>>,
+}
+
+impl Gate {
+    pub fn new(seed: &Seed) -> Rc<Self> {
+        let route = Route {
+            hosts: vec![HOST.to_owned()],
+            default: false,
+            bucket: "bucket".to_owned(),
+            region: "eu-north-1".to_owned(),
+            mode: Mode::PassThrough,
+            host: UpstreamHost::Replace(UPSTREAM_HOST.to_owned()),
+            upstream: 0,
+        };
+        let (timeouts, limits) = (Timeouts::default(), Limits::default());
+        let upstream = Upstream::new(0, None, timeouts.upstream_idle, limits.upstream_idle_max);
+        let routes = Arc::new(RouteTable::new(vec![route]));
+        let shard = Shard::new(routes, vec![upstream], seed.dial(), timeouts, limits, Records::default(), 7);
+        Rc::new(Self { shard: Rc::new(shard) })
+    }
+}
+
+impl Line for Gate {
+    async fn serve(self: Rc<Self>, client: SimLink) {
+        connection::serve(client, None, Rc::clone(&self.shard)).await;
+    }
+
+    fn records(&self) -> Option<Vec<AccessRecord>> {
+        Some(self.shard.access.take())
+    }
+}
