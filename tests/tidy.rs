@@ -50,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["tls"]),
     ("zeroize", &["tls", "sign"]),
     ("httparse", &["http"]),
+    ("memchr", &["http"]),
     ("bytes", &["http", "demo"]),
     ("clap", &["config", "main"]),
     ("serde", &["config"]),
@@ -241,7 +242,11 @@ impl Source {
         let inner = path.strip_prefix("src/").unwrap_or(path);
         let module = inner.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
         let code = without_literals(text);
-        let code = if path.ends_with("/tests.rs") { String::new() } else { without_tests(&code).to_owned() };
+        let code = if path.ends_with("/tests.rs") || path.ends_with("_tests.rs") {
+            String::new()
+        } else {
+            without_tests(&code).to_owned()
+        };
         Self { path: path.to_owned(), module, code }
     }
 
@@ -379,9 +384,13 @@ fn races(source: &Source) -> Vec<String> {
     if ["net", "demo"].contains(&source.module.as_str()) {
         return Vec::new();
     }
-    let needles = ["select!", "timeout(", "timeout_at(", "FuturesUnordered", "select_all", "abort_handle", "JoinSet"];
-    let places = needles.iter().flat_map(|needle| source.hits(needle));
-    places.map(|place| format!("{place}: only `net` races futures")).collect()
+    let needles = ["select!", "time::timeout", "time::timeout_at", "FuturesUnordered", "select_all", "JoinSet"];
+    let mut places: Vec<_> = needles.iter().flat_map(|needle| source.hits(needle)).collect();
+    let imports = source.hits("tokio::time::{");
+    places.extend(
+        imports.into_iter().filter(|_| source.code.contains("timeout(") || source.code.contains("timeout_at(")),
+    );
+    places.into_iter().map(|place| format!("{place}: only `net` races futures")).collect()
 }
 
 fn shared_cells(source: &Source) -> Vec<String> {
@@ -697,7 +706,9 @@ fn unsafe_elsewhere_is_refused() {
 #[test]
 fn a_race_outside_net_is_refused() {
     refused(races, "src/proxy/relay.rs", "tokio::select! { _ = a => {} }");
-    refused(races, "src/worker.rs", "timeout(d, f).await");
+    refused(races, "src/worker.rs", "tokio::time::timeout(d, f).await");
+    refused(races, "src/worker.rs", "use tokio::time::{sleep, timeout};\ntimeout(d, f).await");
+    accepted(races, "src/config/keys.rs", "timeout(\"client-head\")");
     accepted(races, "src/net/uring.rs", "tokio::select! { _ = a => {} }");
     accepted(races, "src/proxy/relay.rs", "link.set_timeout(d); selected(a);");
 }
