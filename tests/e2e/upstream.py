@@ -4,7 +4,7 @@ import socket
 import ssl
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pki import Identity
 from wire import CRLF, Incomplete, Stream, parse_head
@@ -19,7 +19,7 @@ class Request:
     head: bytes
     line: str
     fields: list[tuple[str, str]]
-    connection: int
+    peer: "Peer"
     body: bytes = b""
     whole: bool = True
 
@@ -46,10 +46,9 @@ class Peer:
 
     sock: socket.socket
     stream: Stream
-    number: int
     sent: int = 0
+    served: int = 0
     closed_at: float | None = None
-    extra: dict = field(default_factory=dict)
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -159,13 +158,14 @@ class Upstream:
         except (OSError, ssl.SSLError):
             raw.close()
             return
-        peer = Peer(sock, Stream(sock), len(self.peers))
+        peer = Peer(sock, Stream(sock))
         self.peers.append(peer)
         try:
             while peer.sock.fileno() >= 0:
                 head = peer.stream.until(CRLF + CRLF)
                 line, fields = parse_head(head)
-                request = Request(head, line, fields, peer.number)
+                request = Request(head, line, fields, peer)
+                peer.served += 1
                 self.requests.append(request)
                 self.script(request, peer)
         except (Incomplete, OSError, ssl.SSLError, ValueError):
