@@ -81,6 +81,7 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     }
     // Nobody listens any more only when the process is already going down.
     let _ = plan.ready.send(plan.number);
+    drop(plan.ready);
     plan.stop.notified().await;
     for listener in &listeners {
         listener.close();

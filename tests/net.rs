@@ -1,40 +1,19 @@
-//! The ring's links, listener and dialer over real loopback sockets.
+//! The ring's links and listeners over real loopback sockets.
+
+mod net_loopback;
 
 use std::cell::Cell;
-use std::future::Future;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use filmgate::buffer::Buffer;
-use filmgate::clock::Deadline;
-use filmgate::link::{Dial, DialError, Link};
-use filmgate::net::dial::Dialer;
-use filmgate::net::listen::{Accept, Listener, bind};
-use filmgate::net::resolve::Addresses;
-use filmgate::net::runtime::run_shard;
+use filmgate::clock::{self, Deadline};
+use filmgate::link::Link;
+use filmgate::net::listen::Accept;
 use filmgate::net::uring::Stream;
-
-/// Runs a test in a shard of its own; one that hangs fails.
-fn shard<F: Future<Output = ()>>(make: impl FnOnce() -> F + Send + 'static) {
-    let (done, ended) = std::sync::mpsc::channel();
-    let thread = std::thread::spawn(move || {
-        run_shard(None, 64, make).unwrap();
-        done.send(()).unwrap();
-    });
-    match ended.recv_timeout(Duration::from_secs(60)) {
-        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("the test hangs"),
-        _ => thread.join().unwrap(),
-    }
-}
-
-fn listener() -> (Listener, SocketAddr) {
-    let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = socket.local_addr().unwrap();
-    (Listener::from_std(socket).unwrap(), address)
-}
+use net_loopback::{accept, full, later, listener, open_sockets, read, shard};
 
 /// A link and its peer, an ordinary blocking socket.
 async fn pair() -> (Stream, TcpStream) {
@@ -44,36 +23,13 @@ async fn pair() -> (Stream, TcpStream) {
     (accept(&listener).await, peer)
 }
 
-async fn accept(listener: &Listener) -> Stream {
-    match listener.accept().await {
-        Accept::Client(stream, from) => {
-            assert_eq!(stream.peer_addr(), from);
-            stream
-        }
-        Accept::Closed => panic!("the listener is closed"),
-    }
-}
-
 fn soon() -> Deadline {
     Deadline::after(Duration::from_millis(50))
 }
 
-fn later() -> Deadline {
-    Deadline::after(Duration::from_secs(30))
-}
-
-fn full(bytes: &[u8]) -> Buffer {
-    let mut buffer = Buffer::detached(bytes.len());
-    buffer.append(bytes);
-    buffer
-}
-
-async fn read(link: &Stream, until: Deadline) -> io::Result<Vec<u8>> {
-    let (result, buffer) = link.read(Buffer::detached(64 * 1024), until).await;
-    result.map(|n| {
-        assert_eq!(n, buffer.len());
-        buffer.filled().to_vec()
-    })
+/// More than the kernel buffers for a peer that does not read.
+fn too_much() -> Buffer {
+    full(&vec![7; 16 << 20])
 }
 
 fn pattern(length: usize) -> Vec<u8> {
@@ -126,7 +82,60 @@ fn a_read_that_times_out_loses_no_byte() {
             assert_eq!(read(&link, later()).await.unwrap(), [round; 5]);
         }
         drop(peer);
-        assert_eq!(read(&link, later()).await.unwrap(), []);
+        assert_eq!(read(&link, later()).await.unwrap(), [0u8; 0]);
+    });
+}
+
+#[test]
+fn a_deadline_in_the_past_still_delivers_what_is_there() {
+    shard(|| async {
+        let (link, mut peer) = pair().await;
+        let past = Deadline::after(Duration::ZERO);
+        assert_eq!(read(&link, past).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        peer.write_all(b"here").unwrap();
+        link.readable(past).await.unwrap();
+        assert_eq!(read(&link, past).await.unwrap(), b"here");
+    });
+}
+
+#[test]
+fn deadlines_and_interrupts_racing_with_arrivals_lose_nothing() {
+    shard(|| async {
+        let (link, mut peer) = pair().await;
+        let link = Rc::new(link);
+        let sent = pattern(400_000);
+        let outgoing = sent.clone();
+        let writer = std::thread::spawn(move || {
+            for (i, piece) in outgoing.chunks(1000).enumerate() {
+                peer.write_all(piece).unwrap();
+                std::thread::sleep(Duration::from_micros(i as u64 * 37 % 3000));
+            }
+        });
+        let interrupting = Rc::clone(&link);
+        let interrupts = tokio_uring::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(3)).await;
+                interrupting.interrupt();
+            }
+        });
+        let (mut got, mut timed_out, mut interrupted) = (Vec::new(), 0, 0);
+        for i in 0.. {
+            let until = match i % 4 {
+                0 => Deadline::NEVER,
+                n => Deadline::after(Duration::from_micros(n * 700)),
+            };
+            match read(&link, until).await {
+                Ok(bytes) if bytes.is_empty() => break,
+                Ok(bytes) => got.extend(bytes),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => timed_out += 1,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => interrupted += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        interrupts.abort();
+        writer.join().unwrap();
+        assert!(got == sent);
+        assert!(timed_out > 0 && interrupted > 0, "{timed_out} {interrupted}");
     });
 }
 
@@ -178,8 +187,8 @@ fn a_cancelled_read_does_not_hurt_a_write_in_flight() {
 fn a_write_to_a_peer_that_does_not_read_ends_at_its_deadline() {
     shard(|| async {
         let (link, mut peer) = pair().await;
-        let started = Instant::now();
-        let (result, _) = link.write_all(full(&pattern(64 << 20)), Deadline::after(Duration::from_millis(200))).await;
+        let (body, started) = (too_much(), clock::mono());
+        let (result, _) = link.write_all(body, Deadline::after(Duration::from_millis(200))).await;
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!((150..5000).contains(&started.elapsed().as_millis()));
         assert!(link.write_all(full(b"more"), later()).await.0.is_err());
@@ -195,7 +204,7 @@ fn an_aborted_link_resets_its_peer_and_ends_what_is_pending() {
         let link = Rc::new(link);
         let (reading, writing) = (Rc::clone(&link), Rc::clone(&link));
         let read = tokio_uring::spawn(async move { read(&reading, later()).await });
-        let write = tokio_uring::spawn(async move { writing.write_all(full(&pattern(64 << 20)), later()).await.0 });
+        let write = tokio_uring::spawn(async move { writing.write_all(too_much(), later()).await.0 });
         tokio::time::sleep(Duration::from_millis(50)).await;
         link.abort();
         assert!(read.await.unwrap().is_err());
@@ -222,7 +231,7 @@ fn a_link_that_stops_writing_still_reads() {
         let (link, mut peer) = pair().await;
         let link = Rc::new(link);
         let writing = Rc::clone(&link);
-        let write = tokio_uring::spawn(async move { writing.write_all(full(&pattern(64 << 20)), later()).await.0 });
+        let write = tokio_uring::spawn(async move { writing.write_all(too_much(), later()).await.0 });
         tokio::time::sleep(Duration::from_millis(50)).await;
         link.stop_writing();
         assert!(write.await.unwrap().is_err());
@@ -241,6 +250,26 @@ fn a_task_that_dies_in_an_operation_takes_its_connection_along() {
         assert!(task.await.unwrap_err().is_cancelled());
         assert!(peer.read(&mut [0; 8]).is_err());
     });
+}
+
+#[test]
+fn a_shard_that_ends_takes_everything_pending_down() {
+    let (sender, peers) = std::sync::mpsc::channel();
+    shard(move || async move {
+        let (listener, _) = listener();
+        tokio_uring::spawn(async move { listener.accept().await });
+        for _ in 0..20 {
+            let (link, peer) = pair().await;
+            link.readable(soon().min(Deadline::after(Duration::ZERO))).await.unwrap_err();
+            let link = Rc::new(link);
+            let writing = Rc::clone(&link);
+            tokio_uring::spawn(async move { writing.write_all(too_much(), later()).await.0 });
+            tokio_uring::spawn(async move { read(&link, later()).await });
+            sender.send(peer).unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    });
+    assert!(peers.iter().all(|mut peer| peer.read_to_end(&mut Vec::new()).is_err()));
 }
 
 #[test]
@@ -310,7 +339,7 @@ fn a_thousand_connections_leave_no_descriptor_behind() {
                 let (result, buffer) = link.read(Buffer::detached(16), later()).await;
                 assert_eq!(result.unwrap(), 4);
                 link.write_all(buffer, later()).await.0.unwrap();
-                assert_eq!(read(&link, later()).await.unwrap(), []);
+                assert_eq!(read(&link, later()).await.unwrap(), [0u8; 0]);
                 drop(link);
                 served.set(served.get() + 1);
             });
@@ -320,128 +349,7 @@ fn a_thousand_connections_leave_no_descriptor_behind() {
         }
         client.join().unwrap();
         // Other tests of this process open sockets too; only those of this listener count.
-        assert_eq!(sockets_of(address), 1);
-    });
-}
-
-/// Descriptors of this process on `address` as their own address, by the kernel's table of TCP sockets.
-fn sockets_of(address: SocketAddr) -> usize {
-    let own: Vec<String> = std::fs::read_dir("/proc/self/fd")
-        .unwrap()
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .map(|link| link.to_string_lossy().into_owned())
-        .collect();
-    let port = format!(":{:04X}", address.port());
-    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
-    let inodes = table.lines().skip(1).filter_map(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        fields[1].ends_with(&port).then(|| format!("socket:[{}]", fields[9]))
-    });
-    inodes.filter(|inode| own.contains(inode)).count()
-}
-
-fn dialer(addresses: &[SocketAddr]) -> Dialer {
-    Dialer::new(Arc::new(Addresses::fixed(vec![addresses.to_vec()])), 0)
-}
-
-/// An address that takes connections into a queue of one and then answers nothing: its listener never accepts.
-fn black_hole() -> (socket2::Socket, SocketAddr, Vec<socket2::Socket>) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
-    socket.listen(0).unwrap();
-    let address = socket.local_addr().unwrap().as_socket().unwrap();
-    let clients = (0..4).map(|_| {
-        let client = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        client.set_nonblocking(true).unwrap();
-        let _ = client.connect(&address.into());
-        client
-    });
-    let clients = clients.collect();
-    (socket, address, clients)
-}
-
-/// An address where nothing listens.
-fn refusing() -> SocketAddr {
-    listener().1
-}
-
-#[test]
-fn a_refused_address_is_skipped_at_once_and_then_avoided() {
-    shard(|| async {
-        let (listener, good) = listener();
-        let bad = refusing();
-        let dialer = dialer(&[bad, good]);
-        for _ in 0..4 {
-            let started = Instant::now();
-            let link = dialer.dial(0, later()).await.unwrap();
-            assert!(started.elapsed() < Duration::from_millis(200));
-            assert_eq!(link.peer_addr(), good);
-            let accepted = accept(&listener).await;
-            link.write_all(full(b"hi"), later()).await.0.unwrap();
-            assert_eq!(read(&accepted, later()).await.unwrap(), b"hi");
-        }
-    });
-}
-
-#[test]
-fn a_black_hole_costs_one_stagger_once() {
-    shard(|| async {
-        let (_hole, bad, _clients) = black_hole();
-        let (_listener, good) = listener();
-        let dialer = dialer(&[bad, good]);
-        let waiting = connecting_to(bad);
-        assert!(waiting > 0, "the hole is not black");
-        let mut waits = Vec::new();
-        for _ in 0..4 {
-            let started = Instant::now();
-            assert_eq!(dialer.dial(0, later()).await.unwrap().peer_addr(), good);
-            waits.push(started.elapsed());
-        }
-        assert!(waits[0] >= Duration::from_millis(240) && waits[0] < Duration::from_secs(2), "{waits:?}");
-        assert!(waits[1..].iter().all(|wait| *wait < Duration::from_millis(200)), "{waits:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert_eq!(connecting_to(bad), waiting, "the loser's descriptor is still open");
-    });
-}
-
-/// Sockets that wait for a connection to `address`.
-fn connecting_to(address: SocketAddr) -> usize {
-    let remote = format!("0100007F:{:04X}", address.port());
-    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
-    let waiting = table.lines().skip(1).filter(|line| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        fields[2] == remote && fields[3] == "02"
-    });
-    waiting.count()
-}
-
-#[test]
-fn a_dial_says_why_it_failed() {
-    shard(|| async {
-        let (_hole, silent, _clients) = black_hole();
-        let bad = [refusing(), refusing()];
-        match dialer(&bad).dial(0, later()).await.unwrap_err() {
-            DialError::Unreachable(error, 2) => assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused),
-            other => panic!("{other}"),
-        }
-        let started = Instant::now();
-        let outcome = dialer(&[silent]).dial(0, Deadline::after(Duration::from_millis(400))).await;
-        assert!(matches!(outcome.unwrap_err(), DialError::TimedOut));
-        assert!((350..5000).contains(&started.elapsed().as_millis()));
-        match dialer(&[]).dial(0, later()).await.unwrap_err() {
-            DialError::Unresolved(why) => assert!(!why.is_empty()),
-            other => panic!("{other}"),
-        }
-    });
-}
-
-#[test]
-fn an_address_all_of_whose_kind_are_bad_is_tried_again() {
-    shard(|| async {
-        let (listener, good) = listener();
-        let dialer = dialer(&[good]);
-        dialer.blame(good);
-        assert_eq!(dialer.dial(0, later()).await.unwrap().peer_addr(), good);
-        accept(&listener).await;
+        let port = format!(":{:04X}", address.port());
+        assert_eq!(open_sockets(|row| row[1].ends_with(&port)), 1);
     });
 }

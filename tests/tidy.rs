@@ -50,6 +50,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["tls"]),
     ("zeroize", &["tls", "sign"]),
     ("httparse", &["http"]),
+    ("memchr", &["http"]),
     ("bytes", &["http", "demo"]),
     ("clap", &["config", "main"]),
     ("serde", &["config"]),

@@ -52,9 +52,11 @@ pub fn examine(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
 }
 
 fn options(root: &Section<'_>) -> Result<Options, Refused> {
-    let listeners = Listeners::read(&root.section("listen"));
-    let https = listeners.as_ref().map_or(true, |listeners| !listeners.https.is_empty());
-    let tls = tls(&root.section("tls"), https);
+    let listen = root.section("listen");
+    let https = listen.list("https", value::listener);
+    let wants_tls = !matches!(&https, Ok(Some(listed)) if listed.is_empty());
+    let listeners = Listeners::read(&listen, https);
+    let tls = tls(&root.section("tls"), wants_tls);
     let workers = root.section("workers");
     let count = workers.read("count", value::workers);
     let pin = workers.read("pin", flag);
@@ -85,8 +87,7 @@ struct Listeners {
 }
 
 impl Listeners {
-    fn read(section: &Section<'_>) -> Result<Self, Refused> {
-        let https = section.list("https", value::listener);
+    fn read(section: &Section<'_>, https: Result<Option<Vec<Entry<SocketAddr>>>, Refused>) -> Result<Self, Refused> {
         let http = section.list("http", value::listener);
         let admin = section.read("admin", value::admin);
         let (https, http) = (https?.unwrap_or_default(), http?.unwrap_or_default());
@@ -128,6 +129,8 @@ fn tls(section: &Section<'_>, needed: bool) -> Result<Option<ServerOptions>, Ref
             section.error("identity", "the list is empty; write at least one pair");
         }
         identities.into_iter().collect()
+    } else if needed && !single && !section.is_present() {
+        Err(section.error("certificate", "there is no [tls]; HTTPS listeners need certificate and private-key"))
     } else if single || needed {
         identity(section).map(|identity| vec![identity])
     } else {
@@ -151,7 +154,7 @@ fn timeouts(section: &Section<'_>) -> Timeouts {
     for key in KEYS {
         let Value::Timeout(field) = key.value else { continue };
         let zero_is_meant = matches!(key.name(), "drain" | "upstream-idle");
-        if let Ok(Some(time)) = section.read(key.name(), |value| value::timeout(value, zero_is_meant)) {
+        if let Ok(Some(time)) = section.read(key.name(), |value| value::time(value, zero_is_meant)) {
             *field(&mut timeouts) = time;
         }
     }

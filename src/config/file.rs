@@ -115,18 +115,21 @@ impl Report {
                     let line = self.line_of(name);
                     self.error(&Place { key: path, line }, keys::unknown(parent, name.get_ref()));
                 }
-                Some(key) if key.is_section() => self.unknown_keys_within(&path, value),
+                Some(key) if key.is_section() => self.unknown_keys_within(&path, key, value),
                 Some(_) => {}
             }
         }
     }
 
-    fn unknown_keys_within(&self, path: &str, value: &Spanned<DeValue<'_>>) {
+    /// Looks into a value that has the shape of its section; the other shapes are told when the section is read.
+    fn unknown_keys_within(&self, path: &str, section: &Key, value: &Spanned<DeValue<'_>>) {
         match value.get_ref() {
-            DeValue::Table(table) => self.unknown_keys(path, table),
-            DeValue::Array(items) => {
+            DeValue::Table(table) if !section.path.ends_with("[]") => self.unknown_keys(path, table),
+            DeValue::Array(items) if section.path.ends_with("[]") => {
                 for (index, item) in items.iter().enumerate() {
-                    self.unknown_keys_within(&format!("{path}[{index}]"), item);
+                    if let DeValue::Table(table) = item.get_ref() {
+                        self.unknown_keys(&format!("{path}[{index}]"), table);
+                    }
                 }
             }
             _ => {}
@@ -264,6 +267,7 @@ impl<'a> Section<'a> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let DeValue::Array(items) = value.get_ref() else {
             self.error(key, format!("it is a list; write [[{path}]] in double brackets"));
+            let path = format!("{path}[0]");
             return vec![Section { report: self.report, path, table: None, line: self.line, broken: true }];
         };
         let mut sections = Vec::with_capacity(items.len());

@@ -81,26 +81,26 @@ pub const KEYS: &[Key] = &[
     default("workers.count", r#""auto""#, "A number, or \"auto\" for one per core the process may use."),
     default("workers.pin", "true", "Whether each worker stays on its core."),
     section("timeouts", "How long each wait may last, such as \"250ms\", \"65s\" or \"2m\"."),
-    timeout("timeouts.client-handshake", |t| &mut t.client_handshake, "A client's TLS handshake."),
-    timeout("timeouts.client-idle", |t| &mut t.client_idle, "A kept-alive client connection without a request."),
-    timeout("timeouts.client-head", |t| &mut t.client_head, "A request head, from its first byte to its last."),
-    timeout("timeouts.client-body", |t| &mut t.client_body, "The next bytes of an upload."),
-    timeout("timeouts.client-write", |t| &mut t.client_write, "The client taking the next bytes of a download."),
-    timeout("timeouts.upstream-connect", |t| &mut t.upstream_connect, "A TCP connection, over all addresses."),
-    timeout("timeouts.upstream-handshake", |t| &mut t.upstream_handshake, "The upstream's TLS handshake."),
-    timeout("timeouts.upstream-write", |t| &mut t.upstream_write, "The upstream taking the next bytes of an upload."),
-    timeout(
+    wait("timeouts.client-handshake", |t| &mut t.client_handshake, "A client's TLS handshake."),
+    wait("timeouts.client-idle", |t| &mut t.client_idle, "A kept-alive client connection without a request."),
+    wait("timeouts.client-head", |t| &mut t.client_head, "A request head, from its first byte to its last."),
+    wait("timeouts.client-body", |t| &mut t.client_body, "The next bytes of an upload."),
+    wait("timeouts.client-write", |t| &mut t.client_write, "The client taking the next bytes of a download."),
+    wait("timeouts.upstream-connect", |t| &mut t.upstream_connect, "A TCP connection, over all addresses."),
+    wait("timeouts.upstream-handshake", |t| &mut t.upstream_handshake, "The upstream's TLS handshake."),
+    wait("timeouts.upstream-write", |t| &mut t.upstream_write, "The upstream taking the next bytes of an upload."),
+    wait(
         "timeouts.upstream-response",
         |t| &mut t.upstream_response,
         "The first byte of the response once the request is sent.",
     ),
-    timeout("timeouts.upstream-body", |t| &mut t.upstream_body, "The next bytes of a download."),
-    timeout(
+    wait("timeouts.upstream-body", |t| &mut t.upstream_body, "The next bytes of a download."),
+    wait(
         "timeouts.upstream-idle",
         |t| &mut t.upstream_idle,
         "An unused upstream connection; \"0s\" keeps none. S3 closes its side after about 5 s.",
     ),
-    timeout("timeouts.drain", |t| &mut t.drain, "Transfers still running when the gate is told to stop."),
+    wait("timeouts.drain", |t| &mut t.drain, "Transfers still running when the gate is told to stop."),
     section("limits", "Bounds, each per worker. Bytes are a number or a string with a unit: \"8 MiB\"."),
     Key {
         path: "limits.connections",
@@ -242,7 +242,7 @@ impl Key {
             Value::Default(toml) => Some((*toml).to_string()),
             Value::Timeout(field) => {
                 let time = *field(&mut Timeouts::default());
-                Some(format!("\"{}\"", humantime::format_duration(time)))
+                Some(format!("\"{}\"", in_seconds(time)))
             }
             Value::Limit(limit) => Some(limit.toml((limit.get)(&Limits::default()))),
             Value::Section | Value::Alternative | Value::Example(_) | Value::Derived(_) => None,
@@ -251,14 +251,31 @@ impl Key {
 }
 
 impl Limit {
+    /// `value` as it reads best.
+    #[must_use]
+    pub fn show(&self, value: u64) -> String {
+        match self.unit {
+            Unit::Count => value.to_string(),
+            Unit::Bytes => in_bytes(value),
+        }
+    }
+
     /// `value` as it would be written.
     #[must_use]
     pub fn toml(&self, value: u64) -> String {
         match self.unit {
-            Unit::Count => value.to_string(),
-            Unit::Bytes => format!("\"{}\"", in_bytes(value)),
+            Unit::Count => self.show(value),
+            Unit::Bytes => format!("\"{}\"", self.show(value)),
         }
     }
+}
+
+/// `time` in whole seconds where it has no fraction, so that it reads like the numbers of other programs.
+fn in_seconds(time: Duration) -> String {
+    if time.subsec_nanos() == 0 {
+        return format!("{}s", time.as_secs());
+    }
+    humantime::format_duration(time).to_string()
 }
 
 /// `value` bytes in the largest unit that leaves no fraction.
@@ -400,7 +417,7 @@ const fn derived(path: &'static str, toml: &'static str, about: &'static str) ->
     Key { path, value: Value::Derived(toml), about }
 }
 
-const fn timeout(path: &'static str, field: fn(&mut Timeouts) -> &mut Duration, about: &'static str) -> Key {
+const fn wait(path: &'static str, field: fn(&mut Timeouts) -> &mut Duration, about: &'static str) -> Key {
     Key { path, value: Value::Timeout(field), about }
 }
 

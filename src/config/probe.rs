@@ -7,6 +7,7 @@ use std::path::Path;
 
 use super::{Problem, Severity};
 use crate::server::{AccessLog, Options};
+use crate::tls::config::{self, Identity, ServerOptions, TlsConfigError};
 
 /// Bytes read of one PEM file.
 const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -16,29 +17,52 @@ const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 #[must_use]
 pub fn probe(options: &Options) -> Vec<Problem> {
     let mut problems = Vec::new();
-    for (index, identity) in options.tls.iter().flat_map(|tls| &tls.identities).enumerate() {
-        let certificate_key = format!("tls.identity[{index}].certificate");
-        let private_key_key = format!("tls.identity[{index}].private-key");
-        let certificate = read(&identity.certificate).and_then(|pem| is_certificate(&identity.certificate, &pem));
-        let private_key = read(&identity.private_key).and_then(|pem| is_private_key(&identity.private_key, &pem));
-        note(&mut problems, &certificate_key, certificate);
-        note(&mut problems, &private_key_key, private_key);
-        if let Some(message) = open_to_all(&identity.private_key) {
-            problems.push(Problem { severity: Severity::Warning, key: private_key_key, line: None, message });
+    if let Some(tls) = &options.tls {
+        for (index, identity) in tls.identities.iter().enumerate() {
+            probe_identity(&mut problems, &format!("tls.identity[{index}]"), tls, identity);
         }
     }
     for (index, upstream) in options.upstreams.iter().enumerate() {
-        let ca_file = upstream.tls.as_ref().and_then(|tls| tls.ca_file.as_deref());
         let route = options.routes.iter().position(|route| route.upstream == index);
-        if let (Some(path), Some(route)) = (ca_file, route) {
-            let roots = read(path).and_then(|pem| is_certificate(path, &pem));
-            note(&mut problems, &format!("route[{route}].upstream.tls.ca-file"), roots);
+        if let (Some(client), Some(route)) = (&upstream.tls, route) {
+            let roots = match client.ca_file.as_deref() {
+                Some(path) => read(path).and_then(|pem| is_certificate(path, &pem)),
+                None => Ok(()),
+            };
+            let usable = roots.and_then(|()| config::client(client).map(drop).map_err(|error| error.to_string()));
+            note(&mut problems, &format!("route[{route}].upstream.tls.ca-file"), usable);
         }
     }
     if let AccessLog::File(path) = &options.access_log {
         note(&mut problems, "access-log.file", can_hold_file(path));
     }
     problems
+}
+
+fn probe_identity(problems: &mut Vec<Problem>, key: &str, tls: &ServerOptions, identity: &Identity) {
+    let (certificate_key, private_key_key) = (format!("{key}.certificate"), format!("{key}.private-key"));
+    let certificate = read(&identity.certificate).and_then(|pem| is_certificate(&identity.certificate, &pem));
+    let private_key = read(&identity.private_key).and_then(|pem| is_private_key(&identity.private_key, &pem));
+    if certificate.is_ok() && private_key.is_ok() {
+        let alone = ServerOptions { identities: vec![identity.clone()], min_version: tls.min_version };
+        if let Err(error) = config::server(&alone) {
+            let key = if is_about_key(&error, &identity.private_key) { &private_key_key } else { &certificate_key };
+            note(problems, key, Err(error.to_string()));
+        }
+    }
+    note(problems, &certificate_key, certificate);
+    note(problems, &private_key_key, private_key);
+    if let Some(message) = open_to_all(&identity.private_key) {
+        problems.push(Problem { severity: Severity::Warning, key: private_key_key, line: None, message });
+    }
+}
+
+fn is_about_key(error: &TlsConfigError, private_key: &Path) -> bool {
+    match error {
+        TlsConfigError::Key(..) | TlsConfigError::NoKey(_) | TlsConfigError::EncryptedKey(_) => true,
+        TlsConfigError::Pem(path, _) | TlsConfigError::Unreadable(path, _) => path == private_key,
+        _ => false,
+    }
 }
 
 fn note(problems: &mut Vec<Problem>, key: &str, outcome: Result<(), String>) {

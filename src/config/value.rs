@@ -73,7 +73,7 @@ pub(super) fn workers(value: &DeValue<'_>) -> Result<Option<usize>, String> {
 }
 
 /// A time with a unit.
-pub(super) fn timeout(value: &DeValue<'_>, zero_is_meant: bool) -> Result<Duration, String> {
+pub(super) fn time(value: &DeValue<'_>, zero_is_meant: bool) -> Result<Duration, String> {
     if let DeValue::Integer(number) = value {
         return Err(format!("a time needs a unit and quotes: \"{}s\"", number.as_str()));
     }
@@ -102,7 +102,7 @@ pub(super) fn limit(value: &DeValue<'_>, limit: &Limit) -> Result<u64, String> {
         }
         (Unit::Count, _) => integer(value)?,
     };
-    within_of(number, limit.min..=limit.max, |bound| limit.toml(bound))
+    within_of(number, limit.min..=limit.max, |bound| limit.show(bound))
 }
 
 /// `8 MiB`, `300MB`, `4096`: a whole number and a unit, decimal or binary.

@@ -188,13 +188,13 @@ impl Stage {
         let link = |method| links.make(method, SINGLE_KEY, &[]).map_err(Problem::from);
         let (put, get) = (link("PUT")?, link("GET")?);
         let base = format!("https://{}", self.front.server().host);
-        let curl = format!("curl --fail-with-body --cacert {}", quoted(&self.directory.file(CA_FILE)));
+        let curl = format!("curl -sS --cacert {}", quoted(&self.directory.file(CA_FILE)));
         let sha256 = FILM.sha256(0..INVITED_BYTES).0;
         Ok(format!(
             "{}\n\
              Is it there?\n  {base}/ping\n  {curl} {base}/ping\n\n\
              Upload a film ({} MiB, made for you) as {SINGLE_KEY:?} by a presigned PUT link:\n  \
-             {base}{put}\n  {curl} -T {} '{base}{put}'\n\n\
+             {base}{put}\n  {curl} -T {} -w 'HTTP %{{http_code}}, %{{size_upload}} bytes\\n' '{base}{put}'\n\n\
              Download it by a presigned GET link:\n  {base}{get}\n  {curl} '{base}{get}' | sha256sum\n  \
              which says {sha256}\n\n\
              Watch the gate's access log:\n  tail -f {}\n\n\

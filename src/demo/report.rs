@@ -67,9 +67,8 @@ impl fmt::Display for Progress {
             write!(f, "{:>2}. ", step.number)?;
         }
         f.write_str(&step.name)?;
-        if step.bytes > 0 {
-            let moved = self.moved.load(Ordering::Relaxed);
-            let percent = moved.saturating_mul(100) / step.bytes;
+        let moved = self.moved.load(Ordering::Relaxed);
+        if let Some(percent) = moved.saturating_mul(100).checked_div(step.bytes) {
             let elapsed = clock::mono().saturating_duration_since(step.since);
             write!(f, "  {:>3} %  {}  {}", percent.min(100), Size(moved), Speed(moved, elapsed))?;
         }

@@ -174,6 +174,7 @@ mod tests {
         ] {
             assert!(reader.finished() && reader.at_end_of_stream().is_ok(), "{reader:?}");
             assert_eq!(reader.remaining(), Some(0));
+            assert_eq!(reader.skim(b""), Ok(Skim { consumed: 0, payload: 0, done: true }));
             assert_eq!(reader.skim(b"GET"), Ok(Skim { consumed: 0, payload: 0, done: true }));
             assert_eq!(reader.advance(b"GET"), Ok(Piece { consumed: 0, data: 0..0, done: true }));
         }

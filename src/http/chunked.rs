@@ -449,6 +449,13 @@ mod tests {
     }
 
     #[test]
+    fn the_bound_of_a_size_line_is_not_one_of_all_size_lines() {
+        let wire = format!("{}0\r\n\r\n", "1\r\n-\r\n".repeat(2 * limits::CHUNK_LINE_BYTES_MAX));
+        let expected = Ok((vec![b'-'; 2 * limits::CHUNK_LINE_BYTES_MAX], wire.len(), true));
+        assert_eq!(read(wire.as_bytes(), wire.len()), expected);
+    }
+
+    #[test]
     fn a_reader_that_failed_keeps_failing() {
         let mut reader = Chunked::new();
         assert!(reader.advance(b"+").is_err());

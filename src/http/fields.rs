@@ -287,6 +287,12 @@ mod tests {
     }
 
     #[test]
+    fn a_later_connection_field_takes_nothing_back() {
+        let (block, fields) = read("Connection: x-hop\r\nConnection: close\r\n");
+        assert!(named_by_connection(&fields, &block, b"X-Hop"));
+    }
+
+    #[test]
     fn a_plain_connection_field_names_no_other() {
         let (block, fields) = read("Connection: close, Keep-Alive, TE, Upgrade\r\nX-Hop: 1\r\n");
         assert!(!fields.connection_names_fields);

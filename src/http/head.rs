@@ -8,7 +8,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 
 use super::fields::{Field, Fields, Span};
-use super::{is_target, is_value};
+use super::is_target;
 use crate::limits;
 
 /// The HTTP version of a message. Others do not exist for the gate.
@@ -188,12 +188,9 @@ impl ResponseHead {
         if !(100..=599).contains(&code) {
             return Err(HeadError::Malformed("the status code is not one of 100 to 599"));
         }
-        // httparse drops a reason phrase that is not ASCII; the client gets what upstream sent.
+        // httparse checks the reason phrase but drops one that is not ASCII; the client gets what upstream sent.
         let line_end = memchr::memchr(b'\r', lines).unwrap_or(STATUS_LINE_BYTES);
         let reason = lines.get(STATUS_LINE_BYTES + 1..line_end).unwrap_or_default();
-        if !is_value(reason) {
-            return Err(HeadError::Malformed("the reason phrase holds a control character"));
-        }
         self.status = code;
         self.reason = if reason.is_empty() { Span::default() } else { Span::within(block, reason) };
         self.version = if version == 0 { Version::Http10 } else { Version::Http11 };

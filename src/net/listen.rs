@@ -167,3 +167,30 @@ const HARMLESS: [i32; 5] = [libc::ECANCELED, libc::EINTR, libc::ECONNABORTED, li
 const BACKLOG: i32 = 4096;
 const BACK_OFF: Duration = Duration::from_millis(100);
 const WARN_INTERVAL: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(address: &str) -> String {
+        bind(address.parse().unwrap()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn all_shards_share_the_port_that_the_first_one_got() {
+        let listeners = bind_shards("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
+        assert_eq!(addresses.len(), 3);
+        assert!(addresses[0].port() != 0 && addresses.iter().all(|address| *address == addresses[0]));
+    }
+
+    #[test]
+    fn a_refused_address_names_itself_and_the_fix() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = other.local_addr().unwrap().to_string();
+        let message = refusal(&taken);
+        assert!(message.contains(&taken) && message.contains("ss -ltnp"), "{message}");
+        let message = refusal("192.0.2.1:0");
+        assert!(message.contains("192.0.2.1:0") && message.contains("no network interface"), "{message}");
+    }
+}

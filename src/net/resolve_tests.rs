@@ -93,9 +93,9 @@ fn a_name_that_hangs_holds_up_no_other_and_failures_recover() {
     assert!(!resolver.wait_first(Duration::from_millis(50)));
     assert_eq!(*addresses.snapshot(0), Resolved::default());
     heal.store(true, Ordering::SeqCst);
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let deadline = clock::mono() + Duration::from_secs(20);
     while addresses.snapshot(1).addresses.is_empty() {
-        assert!(std::time::Instant::now() < deadline, "the name never resolved");
+        assert!(clock::mono() < deadline, "the name never resolved");
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(release);

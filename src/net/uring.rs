@@ -250,3 +250,27 @@ fn is_retry(error: &io::Error) -> bool {
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{listen, runtime};
+
+    #[test]
+    fn an_accepted_connection_inherits_the_options_of_its_listener() {
+        let listener = listen::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let accepted = async move || {
+            let _client = std::net::TcpStream::connect(address).unwrap();
+            let listen::Accept::Client(stream, _) = listen::Listener::from_std(listener).unwrap().accept().await else {
+                panic!("the listener is closed");
+            };
+            let socket = SockRef::from(&*stream.socket);
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+        };
+        runtime::run_shard(None, 8, accepted).unwrap();
+    }
+}

@@ -114,8 +114,9 @@ where
     }
     let route = shard.routes.find(request.authority).ok_or(ClientFault::UnknownHost)?;
     story.route(route);
-    let _room = shard.room().await;
-    let (sending, spooled) = cx.settle_length().await?;
+    let announced = forward::sending(request.head, request.block, request.body);
+    let _room = shard.room(if announced.is_none() { shard.limits.spool_bytes_max } else { 0 }).await;
+    let (sending, spooled) = cx.settle_length(announced).await?;
     let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
     let mut upload =
         Upload::new(if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() }, first);
@@ -179,11 +180,11 @@ struct Exchange<'a, L: Link, D: Dial, S: AccessSink> {
 
 impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
     /// Finds out how the body will travel; a length-less one is spooled.
-    async fn settle_length(&self) -> Result<(Sending, Option<spool::Spooled>), Failure> {
-        let request = &self.request;
-        if let Some(sending) = forward::sending(request.head, request.block, request.body) {
+    async fn settle_length(&self, announced: Option<Sending>) -> Result<(Sending, Option<spool::Spooled>), Failure> {
+        if let Some(sending) = announced {
             return Ok((sending, None));
         }
+        let request = &self.request;
         let shard = self.shard;
         let limit = shard.limits.spool_bytes_max;
         if request.holds_back && limit > 0 {
@@ -305,7 +306,8 @@ impl<'a> Request<'a> {
     }
 
     /// ShotGrid's and load balancers' health check. A signed link is never one: it is for an object of that name.
-    fn is_ping(&self) -> bool {
+    #[must_use]
+    pub fn is_ping(&self) -> bool {
         self.target.path() == b"/ping"
             && matches!(self.method(), b"GET" | b"HEAD")
             && self.target.signature() == SignatureKind::None

@@ -6,6 +6,8 @@
 //! A waiting connection costs no buffer: ciphertext stays with the kernel until someone reads, and the buffer it is read
 //! into goes back to the pool once all of it is decrypted.
 
+mod wire;
+
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -21,6 +23,8 @@ use crate::link::Link;
 use crate::tls::TlsError;
 use crate::tls::config::{ClientConfig, ServerConfig, Version};
 use crate::tls::session::{OpenState, Session};
+
+pub use wire::Wire;
 
 /// From this size on a record is taken to be application data: session tickets and key updates are smaller.
 const SURELY_DATA_BYTES: usize = 2 * 1024;
@@ -140,6 +144,12 @@ impl<L: Link> Secure<L> {
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.state.borrow().session.is_resumed()
+    }
+
+    /// The name the client asked for.
+    #[must_use]
+    pub fn sni(&self) -> Option<String> {
+        self.state.borrow().session.sni().map(str::to_owned)
     }
 
     /// Reads ciphertext from the link. `Ok(0)` is its end.
@@ -422,80 +432,3 @@ impl fmt::Display for SecureError {
 }
 
 impl std::error::Error for SecureError {}
-
-/// A link that is plain or inside TLS.
-pub enum Wire<L: Link> {
-    /// Bytes as they are.
-    Plain(L),
-    /// TLS over the link.
-    Tls(Box<Secure<L>>),
-}
-
-impl<L: Link> Wire<L> {
-    /// The TLS version, `None` when plain.
-    #[must_use]
-    pub fn tls_version(&self) -> Option<Version> {
-        match self {
-            Self::Plain(_) => None,
-            Self::Tls(secure) => secure.version(),
-        }
-    }
-}
-
-impl<L: Link> Link for Wire<L> {
-    async fn readable(&self, until: Deadline) -> io::Result<()> {
-        match self {
-            Self::Plain(link) => link.readable(until).await,
-            Self::Tls(secure) => secure.readable(until).await,
-        }
-    }
-
-    async fn read(&self, into: Buffer, until: Deadline) -> (io::Result<usize>, Buffer) {
-        match self {
-            Self::Plain(link) => link.read(into, until).await,
-            Self::Tls(secure) => secure.read(into, until).await,
-        }
-    }
-
-    async fn write_all(&self, from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
-        match self {
-            Self::Plain(link) => link.write_all(from, until).await,
-            Self::Tls(secure) => secure.write_all(from, until).await,
-        }
-    }
-
-    fn interrupt(&self) {
-        match self {
-            Self::Plain(link) => link.interrupt(),
-            Self::Tls(secure) => secure.interrupt(),
-        }
-    }
-
-    async fn finish(&self, until: Deadline) -> io::Result<()> {
-        match self {
-            Self::Plain(link) => link.finish(until).await,
-            Self::Tls(secure) => secure.finish(until).await,
-        }
-    }
-
-    fn stop_writing(&self) {
-        match self {
-            Self::Plain(link) => link.stop_writing(),
-            Self::Tls(secure) => secure.stop_writing(),
-        }
-    }
-
-    fn abort(&self) {
-        match self {
-            Self::Plain(link) => link.abort(),
-            Self::Tls(secure) => secure.abort(),
-        }
-    }
-
-    fn peer(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Plain(link) => link.peer(),
-            Self::Tls(secure) => secure.peer(),
-        }
-    }
-}

@@ -32,6 +32,7 @@ pub struct Shard<D: Dial, S: AccessSink> {
     /// Takes one record an exchange.
     pub access: S,
     permits: Semaphore,
+    shares: usize,
     ids: Ids,
     clients: Rc<Clients>,
 }
@@ -48,7 +49,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         access: S,
         id_prefix: u64,
     ) -> Self {
-        let permits = (limits.buffer_bytes_max / limits::EXCHANGE_BYTES_MAX).max(1);
+        let shares = (limits.buffer_bytes_max / limits::EXCHANGE_BYTES_MAX).max(1);
         Self {
             routes,
             upstreams,
@@ -56,17 +57,20 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             buffers: Pool::new(limits.buffer_bytes_max),
             timeouts,
             access,
-            permits: Semaphore::new(permits),
+            permits: Semaphore::new(shares),
+            shares,
             limits,
             ids: Ids { prefix: id_prefix, next: Cell::new(0) },
             clients: Rc::default(),
         }
     }
 
-    /// Waits until the buffers of one more exchange fit into the shard's budget. First come, first served; every
-    /// exchange is bounded by timeouts, so the wait is too.
-    pub async fn room(&self) -> Option<SemaphorePermit<'_>> {
-        self.permits.acquire().await.ok()
+    /// Waits until the buffers of one more exchange, and `more` bytes besides, fit into the shard's budget. First come,
+    /// first served; every exchange is bounded by timeouts, so the wait is too.
+    pub async fn room(&self, more: usize) -> Option<SemaphorePermit<'_>> {
+        let shares = 1 + more.div_ceil(limits::EXCHANGE_BYTES_MAX);
+        let shares = u32::try_from(shares.min(self.shares)).unwrap_or(u32::MAX);
+        self.permits.acquire_many(shares).await.ok()
     }
 
     /// The next request id: 16 hexadecimal digits of shard and start, 8 or more of the request.

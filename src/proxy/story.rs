@@ -51,8 +51,12 @@ impl Story {
         let record = &mut self.record;
         record.host = Some(Text::of(request.authority));
         record.method = Some(Text::of(request.method()));
-        record.operation = Some(operation::name(request.method(), request.target));
-        record.key = Some(Text::of(request.target.key()));
+        if request.is_ping() {
+            record.operation = Some("Ping");
+        } else {
+            record.operation = Some(operation::name(request.method(), request.target));
+            record.key = Some(Text::of(request.target.key()));
+        }
         record.range = field("range");
         record.user_agent = field("user-agent");
         record.user_id = request.target.user_id().map(Text::of);

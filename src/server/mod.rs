@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
+use crate::access::AccessSink;
 use crate::net::resolve::Resolver;
 use crate::net::{listen, runtime};
 use crate::policy::route::{Route, RouteTable};
@@ -103,8 +104,6 @@ impl Gate {
         let http = bind_all(&options.http, None, &mut sockets)?;
         let (access, logger) = AccessLogger::start(options.access_log).map_err(StartError::AccessLog)?;
         let health = Arc::new(Health::default());
-        let admin = options.admin.map(|address| Admin::start(address, Arc::clone(&health))).transpose();
-        let admin = admin.map_err(StartError::Admin)?;
         let routes = Arc::new(RouteTable::new(options.routes));
         let start_id = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) << 8;
         let (ready, is_ready) = mpsc::channel();
@@ -113,38 +112,56 @@ impl Gate {
             http,
             shards: Vec::new(),
             stops: Vec::new(),
-            admin,
+            admin: None,
             health,
             access: logger,
             _resolver: resolver,
         };
-        for (number, listeners) in sockets.into_iter().enumerate() {
-            let stop = Arc::new(Notify::new());
-            let plan = Plan {
-                number,
-                core: options.pin.then(|| cores[number % cores.len()]),
-                listeners,
-                routes: Arc::clone(&routes),
-                upstreams: upstream_tls.clone(),
-                addresses: Arc::clone(&addresses),
-                timeouts: options.timeouts.clone(),
-                limits: options.limits.clone(),
-                access: access.clone(),
-                start_id,
-                ready: ready.clone(),
-                stop: Arc::clone(&stop),
-            };
-            let thread = std::thread::Builder::new().name(format!("shard-{number}"));
-            gate.shards.push(thread.spawn(move || worker::run(plan)).map_err(StartError::Shard)?);
-            gate.stops.push(stop);
-        }
+        let started = gate.start_shards(sockets, |number, listeners, stop| Plan {
+            number,
+            core: options.pin.then(|| cores[number % cores.len()]),
+            listeners,
+            routes: Arc::clone(&routes),
+            upstreams: upstream_tls.clone(),
+            addresses: Arc::clone(&addresses),
+            timeouts: options.timeouts.clone(),
+            limits: options.limits.clone(),
+            access: access.clone(),
+            start_id,
+            ready: ready.clone(),
+            stop,
+        });
         drop(ready);
-        if is_ready.iter().take(count).count() < count {
-            return Err(StartError::Shard(
-                gate.stop().err().unwrap_or_else(|| io::Error::other("a shard ended at once")),
-            ));
+        let admin = |gate: &Self| {
+            let admin = options.admin.map(|address| Admin::start(address, Arc::clone(&gate.health)));
+            admin.transpose().map_err(StartError::Admin)
+        };
+        // A shard that cannot start drops its end of the channel without a word.
+        let outcome = match started {
+            Ok(()) if is_ready.iter().take(count).count() < count => Err(StartError::Shard(io::ErrorKind::Other.into())),
+            Ok(()) => admin(&gate),
+            Err(error) => Err(StartError::Shard(error)),
+        };
+        match outcome {
+            Ok(admin) => gate.admin = admin,
+            Err(error) => return Err(gate.stop().map_or_else(StartError::Shard, |()| error)),
         }
         Ok(gate)
+    }
+
+    fn start_shards<S: AccessSink + Send + 'static>(
+        &mut self,
+        sockets: Vec<Vec<Listening>>,
+        plan: impl Fn(usize, Vec<Listening>, Arc<Notify>) -> Plan<S>,
+    ) -> io::Result<()> {
+        for (number, listeners) in sockets.into_iter().enumerate() {
+            let stop = Arc::new(Notify::new());
+            let plan = plan(number, listeners, Arc::clone(&stop));
+            let thread = std::thread::Builder::new().name(format!("shard-{number}"));
+            self.shards.push(thread.spawn(move || worker::run(plan))?);
+            self.stops.push(stop);
+        }
+        Ok(())
     }
 
     /// Where it listens with TLS.

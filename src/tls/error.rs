@@ -77,7 +77,7 @@ impl fmt::Display for TlsError {
 /// What the administrator can do about a certificate that is refused.
 fn remedy(why: &CertificateError) -> &'static str {
     match why {
-        CertificateError::UnknownIssuer => {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "if the endpoint uses a private authority, name its certificate in `ca-file`; else something between is \
              reading along"
         }

@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod error;
+mod hello;
 pub mod session;
 
 pub use error::TlsError;

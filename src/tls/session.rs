@@ -10,8 +10,8 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
-use super::TlsError;
 use super::config::{ClientConfig, ServerConfig, Version};
+use super::{TlsError, hello};
 
 /// Plaintext bytes of a full record (RFC 8446 §5.1).
 pub const RECORD_PLAIN_BYTES_MAX: usize = 16 * 1024;
@@ -35,6 +35,7 @@ pub struct Session {
     /// of a handshake message that is not complete.
     held: usize,
     failed: Option<TlsError>,
+    sni: Option<Box<str>>,
     has_begun: bool,
     peer_closed: bool,
     said_goodbye: bool,
@@ -103,6 +104,7 @@ impl Session {
             pending: Vec::new(),
             held: 0,
             failed: None,
+            sni: None,
             has_begun: false,
             peer_closed: false,
             said_goodbye: false,
@@ -128,6 +130,10 @@ impl Session {
         if self.is_plain_http(incoming) {
             self.failed = Some(TlsError::PlainHttp);
             return Err(TlsError::PlainHttp);
+        }
+        if self.sni.is_none() && self.side.common().protocol_version().is_none() && matches!(self.side, Side::Server(_))
+        {
+            self.sni = hello::server_name(incoming).map(Box::from);
         }
         let whole = self.held + whole_records(&incoming[self.held.min(incoming.len())..]);
         while !self.peer_closed {
@@ -233,6 +239,12 @@ impl Session {
             ProtocolVersion::TLSv1_3 => Some(Version::Tls13),
             _ => None,
         }
+    }
+
+    /// The name the client asked for, unless its hello came in more than one record.
+    #[must_use]
+    pub fn sni(&self) -> Option<&str> {
+        self.sni.as_deref()
     }
 
     /// Whether the handshake resumed an earlier session.

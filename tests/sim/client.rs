@@ -110,8 +110,8 @@ async fn write_one(
     progress: &Progress,
     rng: &Rng,
 ) -> Result<(), Broken> {
-    let never = Deadline::NEVER;
-    send(link, rng, &request.head(), never).await?;
+    let patience = Deadline::after(2 * PATIENCE);
+    send(link, rng, &request.head(), patience).await?;
     if request.expect {
         let told = progress.wait(|progress| progress.continued.get() > n || progress.answered.get() > n);
         let _ = tokio::time::timeout(Duration::from_millis(rng.below(5_000)), told).await;
@@ -126,12 +126,12 @@ async fn write_one(
     let body = request.framed_body(rng);
     if rng.chance(150) {
         let (first, rest) = body.split_at(rng.between(0, body.len()));
-        send(link, rng, first, never).await?;
+        send(link, rng, first, patience).await?;
         let longest = if table.calm { 50_000 } else { 100_000 };
         tokio::time::sleep(Duration::from_millis(rng.below(longest))).await;
-        return send(link, rng, rest, never).await;
+        return send(link, rng, rest, patience).await;
     }
-    send(link, rng, &body, never).await
+    send(link, rng, &body, patience).await
 }
 
 async fn read(link: &SimLink, mut reader: Reader, session: &Session, progress: &Progress) -> Vec<Outcome> {

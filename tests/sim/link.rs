@@ -30,6 +30,9 @@ pub struct World {
     /// Near ends that are alive.
     pub near_open: Cell<i64>,
     operations: Cell<u64>,
+    /// Says everything that happens: `SIM_TRACE=1`.
+    traced: bool,
+    start: Instant,
 }
 
 impl World {
@@ -40,12 +43,20 @@ impl World {
             over: Cell::new(false),
             near_open: Cell::new(0),
             operations: Cell::new(0),
+            traced: std::env::var_os("SIM_TRACE").is_some(),
+            start: Instant::now(),
         })
     }
 
     pub fn violation(&self, what: String) {
         if !self.over.get() {
             self.violations.borrow_mut().push(what);
+        }
+    }
+
+    pub fn trace(&self, what: impl FnOnce() -> String) {
+        if self.traced {
+            eprintln!("{:>12.6} {}", self.start.elapsed().as_secs_f64(), what());
         }
     }
 
@@ -107,6 +118,7 @@ struct Pipe {
 
 /// A new connection: what the gate holds and what the script holds.
 pub fn pair(world: &Rc<World>, name: &str, faults: LinkFaults, rng: &Rng) -> (SimLink, SimLink) {
+    world.trace(|| format!("{name}: connected, {faults:?}"));
     let pipes = [RefCell::new(Pipe::new(faults.outward)), RefCell::new(Pipe::new(faults.inward))];
     let wire = Rc::new(Wire { pipes, rng: rng.fork(), gone: Default::default() });
     world.near_open.set(world.near_open.get() + 1);
@@ -126,6 +138,7 @@ impl Link for SimLink {
     async fn readable(&self, until: Deadline) -> io::Result<()> {
         let operation = Operation::begin(self, &self.reading, "read");
         let result = self.wait_readable(until).await;
+        self.trace(|| format!("readable: {result:?}"));
         operation.end();
         result
     }
@@ -142,6 +155,7 @@ impl Link for SimLink {
             into.commit(n);
             result = Ok(n);
         }
+        self.trace(|| format!("read: {result:?}"));
         operation.end();
         (result, into)
     }
@@ -149,11 +163,13 @@ impl Link for SimLink {
     async fn write_all(&self, mut from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
         let operation = Operation::begin(self, &self.writing, "write");
         let mut timer = None;
+        let length = from.len();
         let result = poll_fn(|cx| self.poll_write(cx, &mut from, until, &mut timer)).await;
         if result.is_err() {
             // Part of it may have gone out: no later write may follow it.
             self.outgoing().borrow_mut().unread = true;
         }
+        self.trace(|| format!("write: {result:?}, {} of {length}", length - from.len()));
         from.clear();
         operation.end();
         (result, from)
@@ -163,6 +179,7 @@ impl Link for SimLink {
         if self.writing.get() {
             self.violation("interrupt while a write is in flight");
         }
+        self.trace(|| format!("interrupt, reading: {}", self.reading.get()));
         if self.reading.get() {
             self.interrupted.set(true);
             wake(&mut self.incoming().borrow_mut().reader);
@@ -173,6 +190,7 @@ impl Link for SimLink {
         if self.writing.get() {
             self.violation("finish while a write is in flight");
         }
+        self.trace(|| "finish".to_owned());
         let mut pipe = self.outgoing().borrow_mut();
         if let Some(kind) = pipe.broken {
             return Err(kind.into());
@@ -182,12 +200,14 @@ impl Link for SimLink {
     }
 
     fn stop_writing(&self) {
+        self.trace(|| "stop writing".to_owned());
         let mut pipe = self.outgoing().borrow_mut();
         pipe.finish();
         wake(&mut pipe.writer);
     }
 
     fn abort(&self) {
+        self.trace(|| "abort".to_owned());
         self.wire.gone[self.end as usize].set(true);
         self.wire.break_off(io::ErrorKind::ConnectionReset);
         // Its own operations end even where the network has forgotten the peer.
@@ -207,6 +227,10 @@ impl SimLink {
 
     fn violation(&self, what: &str) {
         self.world.violation(format!("{} ({:?} end): {what}", self.name, self.end));
+    }
+
+    fn trace(&self, what: impl FnOnce() -> String) {
+        self.world.trace(|| format!("{} {:?}: {}", self.name, self.end, what()));
     }
 
     fn is_gone(&self) -> bool {
@@ -273,7 +297,7 @@ impl SimLink {
             let written = pipe.written;
             if let Some((_, how)) = pipe.direction.cut.take_if(|(at, _)| *at <= written) {
                 drop(pipe);
-                self.wire.cut(how);
+                self.wire.cut(&self.world, &self.name, how);
                 continue;
             }
             if taken > 0 {
@@ -294,6 +318,7 @@ impl SimLink {
 impl Drop for SimLink {
     /// As the kernel closes a socket: FIN when everything was read, RST when the peer's bytes are thrown away.
     fn drop(&mut self) {
+        self.trace(|| format!("drop, unread: {}", self.incoming().borrow().in_flight));
         if self.end == End::Near {
             self.world.near_open.set(self.world.near_open.get() - 1);
         }
@@ -328,7 +353,8 @@ impl Wire {
         }
     }
 
-    fn cut(&self, how: Cut) {
+    fn cut(&self, world: &World, name: &str, how: Cut) {
+        world.trace(|| format!("{name}: cut, {how:?}"));
         match how {
             Cut::Reset => {
                 self.gone[End::Far as usize].set(true);

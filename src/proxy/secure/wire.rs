@@ -1,0 +1,87 @@
+//! Either kind of link behind one type.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::Secure;
+use crate::buffer::Buffer;
+use crate::clock::Deadline;
+use crate::link::Link;
+use crate::tls::config::Version;
+
+/// A link that is plain or inside TLS.
+pub enum Wire<L: Link> {
+    /// Bytes as they are.
+    Plain(L),
+    /// TLS over the link.
+    Tls(Box<Secure<L>>),
+}
+
+impl<L: Link> Wire<L> {
+    /// The TLS version, `None` when plain.
+    #[must_use]
+    pub fn tls_version(&self) -> Option<Version> {
+        match self {
+            Self::Plain(_) => None,
+            Self::Tls(secure) => secure.version(),
+        }
+    }
+}
+
+impl<L: Link> Link for Wire<L> {
+    async fn readable(&self, until: Deadline) -> io::Result<()> {
+        match self {
+            Self::Plain(link) => link.readable(until).await,
+            Self::Tls(secure) => secure.readable(until).await,
+        }
+    }
+
+    async fn read(&self, into: Buffer, until: Deadline) -> (io::Result<usize>, Buffer) {
+        match self {
+            Self::Plain(link) => link.read(into, until).await,
+            Self::Tls(secure) => secure.read(into, until).await,
+        }
+    }
+
+    async fn write_all(&self, from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
+        match self {
+            Self::Plain(link) => link.write_all(from, until).await,
+            Self::Tls(secure) => secure.write_all(from, until).await,
+        }
+    }
+
+    fn interrupt(&self) {
+        match self {
+            Self::Plain(link) => link.interrupt(),
+            Self::Tls(secure) => secure.interrupt(),
+        }
+    }
+
+    async fn finish(&self, until: Deadline) -> io::Result<()> {
+        match self {
+            Self::Plain(link) => link.finish(until).await,
+            Self::Tls(secure) => secure.finish(until).await,
+        }
+    }
+
+    fn stop_writing(&self) {
+        match self {
+            Self::Plain(link) => link.stop_writing(),
+            Self::Tls(secure) => secure.stop_writing(),
+        }
+    }
+
+    fn abort(&self) {
+        match self {
+            Self::Plain(link) => link.abort(),
+            Self::Tls(secure) => secure.abort(),
+        }
+    }
+
+    fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Plain(link) => link.peer(),
+            Self::Tls(secure) => secure.peer(),
+        }
+    }
+}

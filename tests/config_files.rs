@@ -1,0 +1,97 @@
+//! What is said about the files a configuration names.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use filmgate::config::{Problem, Severity, check, probe};
+
+const ROUTE: &str = "[[route]]\nhosts = [\"a.example\"]\nbucket = \"media\"\nregion = \"us-west-2\"\n";
+
+/// A certificate and its key, as PEM.
+fn pair() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["a.example".to_string()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+fn write(directory: &Path, name: &str, content: &[u8], mode: u32) -> String {
+    let path = directory.join(name);
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    path.to_str().unwrap().to_string()
+}
+
+fn examined(tls: &str, rest: &str) -> Vec<Problem> {
+    match check::examine(&format!("{tls}\n{ROUTE}{rest}")) {
+        Ok((_, problems)) | Err(problems) => problems,
+    }
+}
+
+#[test]
+fn good_files_pass() {
+    let directory = tempfile::tempdir().unwrap();
+    let (certificate, key) = pair();
+    let certificate = write(directory.path(), "c.pem", certificate.as_bytes(), 0o644);
+    let key = write(directory.path(), "k.pem", key.as_bytes(), 0o600);
+    let tls = format!("[tls]\ncertificate = {certificate:?}\nprivate-key = {key:?}");
+    let log = directory.path().join("access.json");
+    let rest = format!("upstream.tls.ca-file = {certificate:?}\n[access-log]\nfile = {log:?}");
+    assert_eq!(examined(&tls, &rest), []);
+}
+
+#[test]
+fn a_bad_file_is_told_with_key_line_and_cause() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (certificate_pem, key_pem) = pair();
+    let certificate = write(at, "c.pem", certificate_pem.as_bytes(), 0o644);
+    let key = write(at, "k.pem", key_pem.as_bytes(), 0o600);
+    let other = write(at, "other.pem", pair().1.as_bytes(), 0o600);
+    let cut = write(at, "cut.pem", &certificate_pem.as_bytes()[..200], 0o644);
+    let cut_key = write(at, "cut-key.pem", &key_pem.as_bytes()[..100], 0o600);
+    let odd_key = write(at, "odd-key.pem", b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n", 0o600);
+    let empty = write(at, "empty", b"", 0o600);
+    let binary = write(at, "binary", b"\x30\x82\xff\xfe", 0o600);
+    let locked = write(at, "locked", b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n", 0o600);
+    let open = write(at, "open", key_pem.as_bytes(), 0o644);
+    let gone = at.join("gone").to_str().unwrap().to_string();
+    let folder = at.to_str().unwrap().to_string();
+    let cases = [
+        (&gone, &key, "tls.certificate", 2, Severity::Error, "does not exist"),
+        (&folder, &key, "tls.certificate", 2, Severity::Error, "is a directory"),
+        (&empty, &key, "tls.certificate", 2, Severity::Error, "is empty"),
+        (&binary, &key, "tls.certificate", 2, Severity::Error, "is not PEM text"),
+        (&key, &key, "tls.certificate", 2, Severity::Error, "swapped"),
+        (&certificate, &certificate, "tls.private-key", 3, Severity::Error, "swapped"),
+        (&certificate, &locked, "tls.private-key", 3, Severity::Error, "has a passphrase"),
+        (&certificate, &gone, "tls.private-key", 3, Severity::Error, "does not exist"),
+        (&certificate, &other, "tls.certificate", 2, Severity::Error, "does not belong to the key"),
+        (&certificate, &cut_key, "tls.private-key", 3, Severity::Error, "PEM"),
+        (&certificate, &odd_key, "tls.private-key", 3, Severity::Error, "cannot be used"),
+        (&cut, &key, "tls.certificate", 2, Severity::Error, "PEM"),
+        (&certificate, &open, "tls.private-key", 3, Severity::Warning, "open to every user"),
+    ];
+    for (certificate, private_key, key, line, severity, fragment) in cases {
+        let problems = examined(&format!("[tls]\ncertificate = {certificate:?}\nprivate-key = {private_key:?}"), "");
+        let problem = problems.iter().find(|problem| problem.message.contains(fragment));
+        let problem = problem.unwrap_or_else(|| panic!("{fragment}: {problems:?}"));
+        assert_eq!((problem.key.as_str(), problem.line), (key, Some(line)), "{fragment}");
+        assert_eq!(problem.severity, severity, "{fragment}");
+    }
+}
+
+#[test]
+fn files_of_identities_routes_and_the_log_are_told_by_their_own_keys() {
+    let tls = "[[tls.identity]]\ncertificate = \"/gone/c\"\nprivate-key = \"/gone/k\"";
+    let rest = "upstream.tls.ca-file = \"/gone/roots\"\n[access-log]\nfile = \"/gone/log\"";
+    let told: Vec<_> = examined(tls, rest).into_iter().map(|problem| (problem.key, problem.line.unwrap())).collect();
+    let expected = [
+        ("tls.identity[0].certificate", 2),
+        ("tls.identity[0].private-key", 3),
+        ("route[0].upstream.tls.ca-file", 8),
+        ("access-log.file", 10),
+    ];
+    assert_eq!(told, expected.map(|(key, line)| (key.to_string(), line)));
+    let (options, _) = check::load(&format!("{tls}\n{ROUTE}{rest}")).unwrap();
+    assert_eq!(probe::probe(&options).len(), 4);
+}
