@@ -8,9 +8,9 @@ from pathlib import Path
 def run(*command, check: bool = True, seconds: float = 120, **options) -> subprocess.CompletedProcess:
     """Runs a command and captures what it says; fails with that unless it exits 0."""
     words = [str(word) for word in command]
-    done = subprocess.run(
-        words, stdin=subprocess.DEVNULL if "input" not in options else None, capture_output=True, timeout=seconds, **options
-    )
+    if "input" not in options:
+        options.setdefault("stdin", subprocess.DEVNULL)
+    done = subprocess.run(words, capture_output=True, timeout=seconds, **options)
     if check and done.returncode != 0:
         said = (done.stdout + done.stderr)[-3000:]
         said = said if isinstance(said, str) else said.decode(errors="replace")
