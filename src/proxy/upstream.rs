@@ -144,17 +144,25 @@ impl<L: Link> Lease<L> {
     /// Waits until the watcher has let go of the read side. Call before the first read; writing may come first.
     ///
     /// The watcher's wait ends by itself with the first byte of the response, so that the common case costs nothing; it
-    /// also ends when the connection would have been idle for too long. A caller that cannot wait that long is not
-    /// `patient`: it makes the watcher let go at once. Returns whether the wait ended with something to read.
-    pub async fn settle(&self, is_patient: bool) -> bool {
+    /// also ends when the connection would have been idle for too long. A caller that cannot wait that long calls
+    /// [`hurry`](Self::hurry) first. Returns whether the wait ended with something to read.
+    pub async fn settle(&self) -> bool {
         let Some(line) = &self.line else { return false };
-        if line.watched.get() && !is_patient {
+        while line.watched.get() {
+            line.settled.notified().await;
+        }
+        line.woken.replace(false)
+    }
+
+    /// Makes the watcher let go at once. Call before the first write: an interrupt must not meet one in flight.
+    pub async fn hurry(&self) {
+        let Some(line) = &self.line else { return };
+        if line.watched.get() {
             line.wire.interrupt();
         }
         while line.watched.get() {
             line.settled.notified().await;
         }
-        line.woken.replace(false)
     }
 
     /// Puts the connection back: its last response was read to the end and the upstream keeps it open.
