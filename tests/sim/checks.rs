@@ -1,10 +1,12 @@
 //! What must hold for every request of every seed.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use filmgate::access::AccessRecord;
 
 use crate::client::Outcome;
+use crate::faults::Table;
 use crate::link::World;
 use crate::model::{Answer, Attempt, Model};
 use crate::plan::{Kind, Planned, Session};
@@ -12,10 +14,12 @@ use crate::wire::{Broken, Fields, Head};
 
 /// Judges one session. `calm`: nothing went wrong in this world, so nothing may have gone wrong for the client.
 pub fn session(world: &World, model: &Model, session: &Session, outcomes: &[Outcome], calm: bool) {
+    // These do not read while they write, or have earlier answers before them.
+    let prompt = !session.stubborn && !session.pipelined;
     let mut previous: Option<(&Rc<Planned>, &Outcome)> = None;
     for (request, outcome) in session.requests.iter().zip(outcomes) {
         world.trace(|| format!("request {}: {}", request.id, summary(outcome)));
-        let judged = judge(model, request, outcome, calm, previous);
+        let judged = judge(model, request, outcome, calm, prompt, previous);
         if let Err(what) = judged {
             let line = format!(
                 "{} {:?}",
@@ -29,7 +33,8 @@ pub fn session(world: &World, model: &Model, session: &Session, outcomes: &[Outc
 }
 
 /// Exactly one access record an exchange.
-pub fn records(world: &World, records: &[AccessRecord], outcomes: &[Outcome], calm: bool) {
+pub fn records(world: &World, records: &[AccessRecord], outcomes: &[Outcome], table: &Table) {
+    let calm = table.calm;
     let complete = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Complete { .. })).count();
     // What was sent ahead of a break may have been served all the same.
     let most = if calm { complete } else { outcomes.len() };
@@ -44,6 +49,11 @@ pub fn records(world: &World, records: &[AccessRecord], outcomes: &[Outcome], ca
     if ids.len() != records.len() {
         world.violation(format!("{} ids for {} records", ids.len(), records.len()));
     }
+    // Where no client's connection breaks, what the record calls whole has arrived whole.
+    let whole = records.iter().filter(|record| record.failure.is_none()).count();
+    if table.client_cuts == 0 && whole > complete {
+        world.violation(format!("{whole} records without a failure for {complete} whole responses"));
+    }
     let mut said: Vec<_> = records.iter().filter_map(|record| record.status).collect();
     let mut seen: Vec<_> = outcomes.iter().filter_map(status).collect();
     said.sort_unstable();
@@ -55,7 +65,7 @@ pub fn records(world: &World, records: &[AccessRecord], outcomes: &[Outcome], ca
 
 fn summary(outcome: &Outcome) -> String {
     match outcome {
-        Outcome::Complete { head, body } => format!("{} with {} bytes", head.status(), body.len()),
+        Outcome::Complete { head, body, .. } => format!("{} with {} bytes", head.status(), body.len()),
         Outcome::Broken { why, head, body } => {
             format!("{why:?}, {:?}, {} bytes", head.as_ref().map(Head::status), body.len())
         }
@@ -76,13 +86,14 @@ fn judge(
     request: &Planned,
     outcome: &Outcome,
     calm: bool,
+    prompt: bool,
     previous: Option<(&Rc<Planned>, &Outcome)>,
 ) -> Result<(), String> {
     let attempts = model.attempts.borrow();
     let attempts = attempts.get(&request.id).map_or(&[][..], Vec::as_slice);
     repeats(request, attempts)?;
     match outcome {
-        Outcome::Complete { head, body } if is_ours(head) => ours(request, head, body, calm),
+        Outcome::Complete { head, body, .. } if is_ours(head) => ours(request, head, body, calm),
         Outcome::Complete { head, .. } if request.kind == Kind::Ping => {
             let good = head.status() == 200 && head.get("content-type").is_some_and(|t| t.starts_with(b"text/plain"));
             if good { Ok(()) } else { Err(format!("ping was answered {}", head.status())) }
@@ -90,7 +101,12 @@ fn judge(
         Outcome::Complete { .. } if request.kind != Kind::Media => {
             Err("the gate's own answer is not marked".to_owned())
         }
-        Outcome::Complete { head, body } => complete(request, attempts, head, body),
+        Outcome::Complete { head, body, head_at } => {
+            complete(request, attempts, head, body)?;
+            let late = attempts.iter().filter_map(|attempt| attempt.answered_at).map(|at| *head_at - at).max();
+            let is_late = calm && prompt && late.is_some_and(|late| late > PROMPT);
+            if is_late { Err(format!("S3's answer was held back for {late:?}")) } else { Ok(()) }
+        }
         Outcome::Broken { why: Broken::Malformed(what), .. } => Err(format!("malformed response: {what}")),
         Outcome::Broken { why, head, body } => {
             broken(attempts, head.as_ref(), body)?;
@@ -120,6 +136,7 @@ fn repeats(request: &Planned, attempts: &[Attempt]) -> Result<(), String> {
     }
     match attempts {
         [first, _] if first.earlier == 0 => Err("repeated although the connection was new".to_owned()),
+        [first, _] if first.was_heard() => Err("repeated although an answer had begun".to_owned()),
         _ => Ok(()),
     }
 }
@@ -207,6 +224,9 @@ fn broken(attempts: &[Attempt], head: Option<&Head>, body: &[u8]) -> Result<(), 
 fn is_ours(head: &Head) -> bool {
     head.fields.iter().any(|(name, _)| name.to_ascii_lowercase().starts_with(b"x-filmgate-"))
 }
+
+/// Virtual time an answer may take through the gate, windows and delays of a calm world included.
+const PROMPT: Duration = Duration::from_secs(5);
 
 /// The fields that are not about the connection.
 fn end_to_end(fields: &Fields) -> Fields {

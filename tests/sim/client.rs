@@ -10,6 +10,7 @@ use filmgate::link::Link;
 use filmgate::proxy::secure::{Secure, Wire};
 use filmgate::tls::config::Version;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::faults::Table;
 use crate::link::SimLink;
@@ -22,7 +23,7 @@ use crate::wire::{Broken, Head, Reader, Stream, send};
 #[derive(Debug)]
 pub enum Outcome {
     /// A whole response.
-    Complete { head: Head, body: Vec<u8> },
+    Complete { head: Head, body: Vec<u8>, head_at: Instant },
     /// The stream ended first. What had come of the response by then.
     Broken { why: Broken, head: Option<Head>, body: Vec<u8> },
     /// The connection was over before its turn.
@@ -190,6 +191,7 @@ async fn read_one(reader: &mut Reader, request: &Planned, n: usize, progress: &P
             Err(why) => return broken(why, None, Vec::new()),
         }
     };
+    let head_at = Instant::now();
     let mut body = Vec::new();
     let mut ends_with_stream = false;
     let result = match (request.method, head.status(), head.length()) {
@@ -207,7 +209,7 @@ async fn read_one(reader: &mut Reader, request: &Planned, n: usize, progress: &P
         Ok(()) => {
             let kept = !request.old || head.has_token("connection", "keep-alive");
             let goes_on = kept && !ends_with_stream && !head.has_token("connection", "close");
-            (Outcome::Complete { head, body }, goes_on)
+            (Outcome::Complete { head, body, head_at }, goes_on)
         }
     }
 }

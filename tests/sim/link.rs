@@ -101,6 +101,8 @@ struct Pipe {
     /// Bytes of the first chunk that were read.
     consumed: usize,
     in_flight: usize,
+    /// Bytes the reader has taken.
+    taken: Rc<Cell<u64>>,
     written: u64,
     /// Nothing written earlier arrives later than this.
     newest: Instant,
@@ -217,6 +219,11 @@ impl Link for SimLink {
 }
 
 impl SimLink {
+    /// Counts what the other end has read so far, and goes on counting when this end is gone.
+    pub fn taken(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.outgoing().borrow().taken)
+    }
+
     fn incoming(&self) -> &RefCell<Pipe> {
         &self.wire.pipes[1 - self.end as usize]
     }
@@ -381,6 +388,7 @@ impl Pipe {
             chunks: VecDeque::new(),
             consumed: 0,
             in_flight: 0,
+            taken: Rc::default(),
             written: 0,
             newest: Instant::now(),
             finished: false,
@@ -441,6 +449,7 @@ impl Pipe {
             }
         }
         self.in_flight -= n;
+        self.taken.set(self.taken.get() + n as u64);
         if n > 0 {
             wake(&mut self.writer);
         }

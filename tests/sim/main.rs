@@ -149,7 +149,7 @@ async fn play<L: Line>(seed: Seed, line: impl FnOnce(&Seed) -> Rc<L>) {
     }
     let outcomes = outcomes.take();
     if let Some(records) = line.records() {
-        checks::records(&seed.world, &records, &outcomes, seed.table.calm);
+        checks::records(&seed.world, &records, &outcomes, &seed.table);
     }
 }
 

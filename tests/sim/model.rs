@@ -11,6 +11,7 @@ use filmgate::clock::Deadline;
 use filmgate::link::Link;
 use filmgate::proxy::secure::{Secure, Wire};
 use filmgate::tls::config::Version;
+use tokio::time::Instant;
 
 use crate::faults::Table;
 use crate::link::{SimLink, World};
@@ -44,8 +45,19 @@ pub struct Attempt {
     pub answered: bool,
     /// The object was stored, with exactly the planned bytes.
     pub stored: bool,
+    /// When the last byte of the answer was handed to the network.
+    pub answered_at: Option<Instant>,
+    /// What the gate had read on this connection when the request came, and what it has read by now.
+    heard: Option<(u64, Rc<Cell<u64>>)>,
     /// It came over TLS.
     pub sealed: bool,
+}
+
+impl Attempt {
+    /// Whether the gate got to see a byte of the answer; not known over TLS.
+    pub fn was_heard(&self) -> bool {
+        self.heard.as_ref().is_some_and(|(before, now)| now.get() > *before)
+    }
 }
 
 /// The storage.
@@ -112,7 +124,7 @@ impl Model {
         let mut reader = Reader::new(Rc::clone(&link), None);
         for earlier in 0.. {
             let closes = earlier > 0 && rng.chance(self.table.idle_closes);
-            let idle = Duration::from_millis(rng.below(6_000));
+            let idle = Duration::from_millis(rng.below([1, 50, 6_000][rng.below(3) as usize]));
             let until = if closes { Deadline::after(idle) } else { Deadline::NEVER };
             let head = match reader.head(until).await {
                 Ok(_) if strayed => return self.violation("a connection with stray bytes was used again"),
@@ -211,11 +223,17 @@ impl Connection<'_> {
     fn remember(&self, planned: &Planned) -> usize {
         let mut attempts = self.model.attempts.borrow_mut();
         let attempts = attempts.entry(planned.id).or_default();
+        let heard = match self.link {
+            Wire::Plain(link) => Some((link.taken().get(), link.taken())),
+            Wire::Tls(_) => None,
+        };
         attempts.push(Attempt {
             earlier: self.earlier,
             answer: None,
             answered: false,
             stored: false,
+            answered_at: None,
+            heard,
             sealed: self.model.tls.is_some(),
         });
         attempts.len() - 1
@@ -363,11 +381,17 @@ impl Connection<'_> {
         }
         self.with_attempt(planned, index, |attempt| attempt.answer = Some(answer));
         if strays {
-            send_whole(self.link, &message).await?;
+            let (first, second) = message.split_at(if rng.chance(500) { 0 } else { rng.between(0, message.len()) });
+            send_whole(self.link, first).await?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            send_whole(self.link, second).await?;
         } else {
             send(self.link, rng, &message, Deadline::NEVER).await?;
         }
-        self.with_attempt(planned, index, |attempt| attempt.answered = true);
+        self.with_attempt(planned, index, |attempt| {
+            attempt.answered = true;
+            attempt.answered_at = Some(Instant::now());
+        });
         if strays {
             return Ok(Next::Stray);
         }

@@ -75,13 +75,14 @@ pub const UPSTREAM_HOST: &str = "bucket.s3.eu-north-1.amazonaws.com";
 
 impl Session {
     pub fn draw(rng: &Rng, table: &Table, skill: Skill, next_id: &mut u64) -> Self {
-        let pipelined = rng.chance(200);
-        let count = rng.between(1, 6);
+        let pipelined = rng.chance(250);
+        let old = skill == Skill::Http && rng.chance(150);
+        let count = if old { 1 } else { rng.between(1, 6) };
         let mut requests = Vec::with_capacity(count);
         for n in 0..count {
             *next_id += 1;
             let last = n + 1 == count;
-            let request = Planned::draw(rng, table, skill, *next_id, last, pipelined);
+            let request = Planned::draw(rng, table, skill, *next_id, last, pipelined, old);
             let ends = request.close || request.kind == Kind::Malformed;
             requests.push(Rc::new(request));
             if ends {
@@ -93,7 +94,7 @@ impl Session {
 }
 
 impl Planned {
-    fn draw(rng: &Rng, table: &Table, skill: Skill, id: u64, last: bool, pipelined: bool) -> Self {
+    fn draw(rng: &Rng, table: &Table, skill: Skill, id: u64, last: bool, pipelined: bool, old: bool) -> Self {
         if skill == Skill::Http && rng.chance(80) {
             return Self::aside(rng, id, last);
         }
@@ -113,7 +114,7 @@ impl Planned {
             framing: Framing::None,
             expect: false,
             close: last && rng.chance(300),
-            old: last && skill == Skill::Http && rng.chance(200),
+            old,
             raw: None,
         };
         match method {
