@@ -145,7 +145,7 @@ fn repeats(request: &Planned, attempts: &[Attempt]) -> Result<(), String> {
 fn ours(request: &Planned, head: &Head, body: &[u8], calm: bool) -> Result<(), String> {
     let status = head.status();
     let wanted = match request.kind {
-        Kind::Stranger => status == 421,
+        Kind::Stranger => status == 421 || (!calm && status == 408),
         Kind::Malformed => (400..500).contains(&status) || status == 501,
         Kind::Ping => status == 200,
         Kind::Media => status >= 400 && !calm,

@@ -376,12 +376,13 @@ impl Connection<'_> {
         // Only where they arrive together with the answer can they be told from an answer to the next request.
         let strays =
             !close && message.len() < 60_000 && self.model.table.is_swift() && rng.chance(self.model.table.stray_bytes);
+        let answer_len = message.len();
         if strays {
             message.extend_from_slice(b"HTTP/1.1 200 Stray\r\nContent-Length: 0\r\n\r\n");
         }
         self.with_attempt(planned, index, |attempt| attempt.answer = Some(answer));
         if strays {
-            let (first, second) = message.split_at(if rng.chance(500) { 0 } else { rng.between(0, message.len()) });
+            let (first, second) = message.split_at(if rng.chance(500) { 0 } else { rng.between(0, answer_len - 1) });
             send_whole(self.link, first).await?;
             tokio::time::sleep(Duration::from_millis(1)).await;
             send_whole(self.link, second).await?;
