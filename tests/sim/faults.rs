@@ -114,6 +114,11 @@ impl Table {
             nonsense_answers: rare(200),
             stray_bytes: rare(500),
         };
+        if rng.chance(200) {
+            // Responses that break in the middle, often enough to meet every kind of client.
+            table.upstream_cuts = 500;
+            table.chunked_answers = 600;
+        }
         if calm {
             table.client_cuts = 0;
             table.upstream_cuts = 0;
@@ -150,7 +155,7 @@ impl Table {
         if rng.chance(cuts) {
             let how = [Cut::Close, Cut::Reset, Cut::Stall][rng.below(3) as usize];
             // Most cuts fall where heads are, some deep in a body.
-            let at = rng.below([40, 400, 4_000, 100_000][rng.below(4) as usize]);
+            let at = rng.below([40, 400, 800, 2_000, 4_000, 100_000][rng.below(6) as usize]);
             let direction = if rng.chance(500) { &mut faults.inward } else { &mut faults.outward };
             direction.cut = Some((at, how));
         }

@@ -76,7 +76,7 @@ pub const UPSTREAM_HOST: &str = "bucket.s3.eu-north-1.amazonaws.com";
 impl Session {
     pub fn draw(rng: &Rng, table: &Table, skill: Skill, next_id: &mut u64) -> Self {
         let pipelined = rng.chance(250);
-        let old = skill == Skill::Http && rng.chance(150);
+        let old = skill == Skill::Http && rng.chance(200);
         let count = if old { 1 } else { rng.between(1, 6) };
         let mut requests = Vec::with_capacity(count);
         for n in 0..count {
