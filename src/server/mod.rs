@@ -138,7 +138,9 @@ impl Gate {
         };
         // A shard that cannot start drops its end of the channel without a word.
         let outcome = match started {
-            Ok(()) if is_ready.iter().take(count).count() < count => Err(StartError::Shard(io::ErrorKind::Other.into())),
+            Ok(()) if is_ready.iter().take(count).count() < count => {
+                Err(StartError::Shard(io::ErrorKind::Other.into()))
+            }
             Ok(()) => admin(&gate),
             Err(error) => Err(StartError::Shard(error)),
         };
