@@ -17,12 +17,14 @@ pub struct Now {
 
 /// Reads both clocks.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
 pub fn now() -> Now {
     Now { mono: mono(), wall: SystemTime::now() }
 }
 
 /// Reads the monotonic clock.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is where the clocks are read")]
 pub fn mono() -> Instant {
     Instant::now()
 }

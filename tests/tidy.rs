@@ -48,12 +48,11 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio", &["clock", "*"]),
     ("rustls", &["tls", "demo"]),
     ("rustls_native_certs", &["tls"]),
-    ("zeroize", &["tls", "sign"]),
+    ("zeroize", &["tls"]),
     ("httparse", &["http"]),
     ("memchr", &["http"]),
     ("bytes", &["http", "demo"]),
     ("clap", &["config", "main"]),
-    ("serde", &["config"]),
     ("toml", &["config"]),
     ("humantime", &["config"]),
     ("arc_swap", &["tls", "*"]),
@@ -61,6 +60,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("signal_hook", &["server"]),
     ("tracing", &["*"]),
     ("tracing_subscriber", &["server"]),
+    ("aws_lc_rs", &["tls", "demo"]),
     ("aws_credential_types", &["sign"]),
     ("aws_lc_rs", &["demo", "tls"]),
     ("aws_sigv4", &["sign"]),
@@ -242,7 +242,11 @@ impl Source {
         let inner = path.strip_prefix("src/").unwrap_or(path);
         let module = inner.split('/').next().unwrap().trim_end_matches(".rs").to_owned();
         let code = without_literals(text);
-        let code = if path.ends_with("/tests.rs") { String::new() } else { without_tests(&code).to_owned() };
+        let code = if path.ends_with("/tests.rs") || path.ends_with("_tests.rs") {
+            String::new()
+        } else {
+            without_tests(&code).to_owned()
+        };
         Self { path: path.to_owned(), module, code }
     }
 
@@ -380,9 +384,13 @@ fn races(source: &Source) -> Vec<String> {
     if ["net", "demo"].contains(&source.module.as_str()) {
         return Vec::new();
     }
-    let needles = ["select!", "timeout(", "timeout_at(", "FuturesUnordered", "select_all", "abort_handle", "JoinSet"];
-    let places = needles.iter().flat_map(|needle| source.hits(needle));
-    places.map(|place| format!("{place}: only `net` races futures")).collect()
+    let needles = ["select!", "time::timeout", "time::timeout_at", "FuturesUnordered", "select_all", "JoinSet"];
+    let mut places: Vec<_> = needles.iter().flat_map(|needle| source.hits(needle)).collect();
+    let imports = source.hits("tokio::time::{");
+    places.extend(
+        imports.into_iter().filter(|_| source.code.contains("timeout(") || source.code.contains("timeout_at(")),
+    );
+    places.into_iter().map(|place| format!("{place}: only `net` races futures")).collect()
 }
 
 fn shared_cells(source: &Source) -> Vec<String> {
@@ -653,7 +661,7 @@ fn a_foreign_crate_away_from_home_is_refused() {
     refused(foreign_crates, "src/proxy/secure.rs", "fn f(c: &rustls::ServerConnection) {}");
     refused(foreign_crates, "src/http/head.rs", "use tokio;");
     refused(foreign_crates, "src/s3/error.rs", "tracing::info!()");
-    refused(foreign_crates, "src/policy/route.rs", "#[derive(serde::Deserialize)]");
+    refused(foreign_crates, "src/policy/route.rs", "fn f(table: &toml::Table) {}");
     accepted(foreign_crates, "src/http/head.rs", "use httparse::Request; let bytes = crate::http::bytes::f();");
     accepted(foreign_crates, "src/proxy/relay.rs", "use tokio::sync::Notify;");
     accepted(foreign_crates, "src/s3/error.rs", "let s = \"libc::open\"; // rustls::x");
@@ -698,7 +706,9 @@ fn unsafe_elsewhere_is_refused() {
 #[test]
 fn a_race_outside_net_is_refused() {
     refused(races, "src/proxy/relay.rs", "tokio::select! { _ = a => {} }");
-    refused(races, "src/worker.rs", "timeout(d, f).await");
+    refused(races, "src/worker.rs", "tokio::time::timeout(d, f).await");
+    refused(races, "src/worker.rs", "use tokio::time::{sleep, timeout};\ntimeout(d, f).await");
+    accepted(races, "src/config/keys.rs", "timeout(\"client-head\")");
     accepted(races, "src/net/uring.rs", "tokio::select! { _ = a => {} }");
     accepted(races, "src/proxy/relay.rs", "link.set_timeout(d); selected(a);");
 }

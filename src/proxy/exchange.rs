@@ -49,7 +49,7 @@ where
     D: Dial,
     S: AccessSink,
 {
-    let mut story = Story::begin(&client.wire, shard.request_id(), inbound.begun);
+    let mut story = Story::begin(&client.wire, shard.request_id(), inbound.begun, shard.access.wants_records());
     let (block, first) = inbound.buffer.filled().split_at(inbound.head_len);
     let outcome = match Request::read(head, block) {
         Ok(request) => {
@@ -85,7 +85,7 @@ where
     D: Dial,
     S: AccessSink,
 {
-    let mut story = Story::begin(&client.wire, shard.request_id(), begun);
+    let mut story = Story::begin(&client.wire, shard.request_id(), begun, shard.access.wants_records());
     tell(client, shard, &mut story, failure, &Addressee::unknown()).await;
     story.end(&shard.access);
 }

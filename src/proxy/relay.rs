@@ -220,7 +220,8 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     }
 
     async fn receive_final(&self, turn: &Turn) -> Result<Received, Failure> {
-        self.upstream.settle().await;
+        let is_patient = !turn.holds_back.get() && self.timeouts.upstream_idle <= self.timeouts.upstream_response;
+        let mut is_readable = self.upstream.settle(is_patient).await;
         let mut buffer: Option<Buffer> = None;
         let mut scan = Scan::default();
         let hold_until = clock::mono() + limits::CONTINUE_WAIT;
@@ -239,7 +240,9 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
                 }
                 filled.compact();
             }
-            match self.wait_upstream(turn, hold_until).await {
+            let waited = if is_readable { Ok(()) } else { self.wait_upstream(turn, hold_until).await };
+            is_readable = false;
+            match waited {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::TimedOut => {
                     self.patience(turn, hold_until).await?;

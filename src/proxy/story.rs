@@ -21,12 +21,14 @@ pub struct Story {
     begun: Instant,
     upstream_begun: Option<Instant>,
     response_begun: bool,
+    /// Whether anybody will read the record; where not, nothing is copied into it.
+    is_wanted: bool,
 }
 
 impl Story {
     /// An exchange begins.
     #[must_use]
-    pub fn begin<L: Link>(wire: &Wire<L>, id: String, begun: Now) -> Self {
+    pub fn begin<L: Link>(wire: &Wire<L>, id: String, begun: Now, is_wanted: bool) -> Self {
         let peer = wire.peer().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let mut record = AccessRecord::new(begun.wall, peer);
         record.tls = wire.tls_version().map(|version| match version {
@@ -34,8 +36,8 @@ impl Story {
             Version::Tls13 => "1.3",
         });
         record.ended = Ended { by: Party::Gate, at: Phase::Complete };
-        record.id = Some(Text::of(&id));
-        Self { record, id, begun: begun.mono, upstream_begun: None, response_begun: false }
+        record.id = is_wanted.then(|| Text::of(&id));
+        Self { record, id, begun: begun.mono, upstream_begun: None, response_begun: false, is_wanted }
     }
 
     /// The request's id.
@@ -49,6 +51,9 @@ impl Story {
         let (head, block) = (request.head, request.block);
         let field = |name| head.fields.get(block, name).map(Text::of);
         let record = &mut self.record;
+        if !self.is_wanted {
+            return;
+        }
         record.host = Some(Text::of(request.authority));
         record.method = Some(Text::of(request.method()));
         if request.is_ping() {
@@ -65,7 +70,7 @@ impl Story {
 
     /// Where it goes.
     pub fn route(&mut self, route: &Route) {
-        self.record.bucket = Some(Text::of(&route.bucket));
+        self.record.bucket = self.is_wanted.then(|| Text::of(&route.bucket));
     }
 
     /// Which connection carries it.
@@ -87,10 +92,11 @@ impl Story {
 
     /// The upstream answered.
     pub fn response(&mut self, head: &ResponseHead, block: &[u8]) {
-        let field = |name| head.fields.get(block, name).map(Text::of);
+        let field = |name| head.fields.get(block, name).filter(|_| self.is_wanted).map(Text::of);
+        let (request_id, id2) = (field("x-amz-request-id"), field("x-amz-id-2"));
         self.record.status = Some(head.status);
-        self.record.s3_request_id = field("x-amz-request-id");
-        self.record.s3_id2 = field("x-amz-id-2");
+        self.record.s3_request_id = request_id;
+        self.record.s3_id2 = id2;
     }
 
     /// How far the answer came.
@@ -140,8 +146,10 @@ impl Story {
 
     /// The exchange is over.
     pub fn end<S: AccessSink>(mut self, access: &S) {
-        self.record.total = clock::mono() - self.begun;
-        access.record(self.record);
+        if self.is_wanted {
+            self.record.total = clock::mono() - self.begun;
+            access.record(self.record);
+        }
     }
 }
 

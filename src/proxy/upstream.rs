@@ -60,9 +60,6 @@ impl<L: Link + 'static> Upstream<L> {
     pub fn reuse(&self) -> Option<Lease<L>> {
         let line = self.idle.borrow_mut().pop()?;
         line.state.set(State::Lent);
-        if line.watched.get() {
-            line.wire.interrupt();
-        }
         Some(Lease { line: Some(line), idle: Rc::clone(&self.idle), idle_max: self.idle_max, reused: true })
     }
 
@@ -97,6 +94,7 @@ impl<L: Link + 'static> Upstream<L> {
             state: Cell::new(State::Lent),
             idle_since: Cell::new(clock::mono()),
             watched: Cell::new(false),
+            woken: Cell::new(false),
             parked: Notify::new(),
             settled: Notify::new(),
         });
@@ -144,11 +142,19 @@ impl<L: Link> Lease<L> {
     }
 
     /// Waits until the watcher has let go of the read side. Call before the first read; writing may come first.
-    pub async fn settle(&self) {
-        let Some(line) = &self.line else { return };
+    ///
+    /// The watcher's wait ends by itself with the first byte of the response, so that the common case costs nothing; it
+    /// also ends when the connection would have been idle for too long. A caller that cannot wait that long is not
+    /// `patient`: it makes the watcher let go at once. Returns whether the wait ended with something to read.
+    pub async fn settle(&self, is_patient: bool) -> bool {
+        let Some(line) = &self.line else { return false };
+        if line.watched.get() && !is_patient {
+            line.wire.interrupt();
+        }
         while line.watched.get() {
             line.settled.notified().await;
         }
+        line.woken.replace(false)
     }
 
     /// Puts the connection back: its last response was read to the end and the upstream keeps it open.
@@ -189,6 +195,8 @@ struct Line<L: Link> {
     idle_since: Cell<Instant>,
     /// Whether the watcher's readiness wait is in flight.
     watched: Cell<bool>,
+    /// Whether the watcher's wait ended with something to read while the line was lent.
+    woken: Cell<bool>,
     /// Wakes the watcher: the line became idle or dead.
     parked: Notify,
     /// Wakes the lease: the watcher let go.
@@ -221,8 +229,9 @@ async fn watch<L: Link>(line: Rc<Line<L>>, idle: Weak<RefCell<Vec<Rc<Line<L>>>>>
             let lent_at = line.idle_since.get();
             line.watched.set(true);
             // Whatever the outcome, it is bad news for an idle line: FIN, stray bytes, an error or old age.
-            let _ = line.wire.readable(Deadline::at(lent_at + idle_for)).await;
+            let result = line.wire.readable(Deadline::at(lent_at + idle_for)).await;
             line.watched.set(false);
+            line.woken.set(result.is_ok() && line.state.get() == State::Lent);
             line.settled.notify_one();
             if line.state.get() == State::Idle && line.idle_since.get() == lent_at {
                 line.state.set(State::Dead);

@@ -171,6 +171,7 @@ fn request_line(request: &[u8]) -> Option<(&str, &str)> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests measure how long things take")]
 mod tests {
     use std::time::Instant;
 

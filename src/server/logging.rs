@@ -321,6 +321,7 @@ fn open_file(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests measure how long things take")]
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::{Instant, UNIX_EPOCH};

@@ -9,11 +9,12 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 
 use crate::access::AccessSink;
+use crate::clock;
 use crate::net::resolve::Resolver;
 use crate::net::{listen, runtime};
 use crate::policy::route::{Route, RouteTable};
@@ -105,7 +106,7 @@ impl Gate {
         let (access, logger) = AccessLogger::start(options.access_log).map_err(StartError::AccessLog)?;
         let health = Arc::new(Health::default());
         let routes = Arc::new(RouteTable::new(options.routes));
-        let start_id = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) << 8;
+        let start_id = clock::now().wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) << 8;
         let (ready, is_ready) = mpsc::channel();
         let mut gate = Self {
             https,
@@ -138,7 +139,9 @@ impl Gate {
         };
         // A shard that cannot start drops its end of the channel without a word.
         let outcome = match started {
-            Ok(()) if is_ready.iter().take(count).count() < count => Err(StartError::Shard(io::ErrorKind::Other.into())),
+            Ok(()) if is_ready.iter().take(count).count() < count => {
+                Err(StartError::Shard(io::ErrorKind::Other.into()))
+            }
             Ok(()) => admin(&gate),
             Err(error) => Err(StartError::Shard(error)),
         };
@@ -218,11 +221,8 @@ pub fn run(options: Options) -> Result<(), StartError> {
     let mut signals = Signals::install().map_err(StartError::Signals)?;
     let gate = Gate::start(options)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
-    loop {
-        match signals.wait() {
-            Signal::Reopen => gate.reopen_log(),
-            Signal::Stop => break,
-        }
+    while signals.wait() == Signal::Reopen {
+        gate.reopen_log();
     }
     tracing::info!("stopping: transfers may finish, new connections are not taken");
     signals.stop_at_once_next_time();

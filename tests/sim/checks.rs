@@ -34,7 +34,8 @@ pub fn records(world: &World, records: &[AccessRecord], outcomes: &[Outcome], ca
     // What was sent ahead of a break may have been served all the same.
     let most = if calm { complete } else { outcomes.len() };
     if records.len() < complete || records.len() > most {
-        let said: Vec<_> = records.iter().map(|r| (r.status, r.failure, r.method.as_ref().map(|m| m.shown().to_string()))).collect();
+        let said: Vec<_> =
+            records.iter().map(|r| (r.status, r.failure, r.method.as_ref().map(|m| m.shown().to_string()))).collect();
         world.violation(format!("{} records of {complete} to {most} exchanges: {said:?}", records.len()));
     }
     let mut ids: Vec<String> = records.iter().filter_map(|r| r.id.as_ref()).map(|id| id.shown().to_string()).collect();

@@ -142,7 +142,7 @@ impl Table {
         if rng.chance(self.delays) {
             direction.delay_permille = rng.below(500);
             // In a calm world even a long head arrives in time, byte by byte and late.
-            direction.delay_max = Duration::from_micros(1 + rng.below(if self.calm { 1_000 } else { 400_000 }));
+            direction.delay_max = Duration::from_micros(1 + rng.below(if self.calm { 300 } else { 400_000 }));
         }
         direction
     }
