@@ -6,8 +6,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import ports
 import pytest
+
+import ports
 from conftest import GATE
 from gate import MemoryWatch, Route
 from programs import run
