@@ -70,7 +70,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rcgen", &["demo"]),
     ("s3s", &["demo"]),
     ("s3s_fs", &["demo"]),
-    ("tempfile", &["demo"]),
+    ("tempfile", &["demo", "server"]),
     ("tokio_rustls", &["demo"]),
 ];
 

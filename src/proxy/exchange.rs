@@ -17,7 +17,7 @@ use crate::proxy::reply::{self, Addressee};
 use crate::proxy::shard::Shard;
 use crate::proxy::spool;
 use crate::proxy::story::Story;
-use crate::proxy::upstream::Lease;
+use crate::proxy::upstream::{Lease, Patience};
 use crate::s3::target::{SignatureKind, Target};
 
 /// What the connection does next.
@@ -209,7 +209,8 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let upstream = &shard.upstreams[route.upstream];
         let mut holds_back = request.holds_back && !matches!(sending, Sending::Spooled(_));
         let body = upload.reader.clone();
-        let mut reused = upstream.reuse();
+        let is_patient = !holds_back && shard.timeouts.upstream_idle <= shard.timeouts.upstream_response;
+        let mut reused = upstream.reuse(if is_patient { Patience::Long } else { Patience::Short });
         loop {
             let lease = match reused.take() {
                 Some(lease) => lease,

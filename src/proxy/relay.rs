@@ -220,8 +220,7 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     }
 
     async fn receive_final(&self, turn: &Turn) -> Result<Received, Failure> {
-        let is_patient = !turn.holds_back.get() && self.timeouts.upstream_idle <= self.timeouts.upstream_response;
-        let mut is_readable = self.upstream.settle(is_patient).await;
+        let mut is_readable = self.upstream.settle().await;
         let mut buffer: Option<Buffer> = None;
         let mut scan = Scan::default();
         let hold_until = clock::mono() + limits::CONTINUE_WAIT;

@@ -56,10 +56,17 @@ impl<L: Link + 'static> Upstream<L> {
     }
 
     /// Lends the connection that was used last, if any is idle.
+    ///
+    /// Its watcher's wait goes on: it ends by itself with the first byte of the response, so that the common case costs
+    /// nothing, or when the connection would have been idle for too long. A caller that cannot wait that long is not
+    /// `patient`; the wait is then ended here, before anything is written.
     #[must_use]
-    pub fn reuse(&self) -> Option<Lease<L>> {
+    pub fn reuse(&self, patience: Patience) -> Option<Lease<L>> {
         let line = self.idle.borrow_mut().pop()?;
         line.state.set(State::Lent);
+        if patience == Patience::Short && line.watched.get() {
+            line.wire.interrupt();
+        }
         Some(Lease { line: Some(line), idle: Rc::clone(&self.idle), idle_max: self.idle_max, reused: true })
     }
 
@@ -116,6 +123,15 @@ impl<L: Link + 'static> Upstream<L> {
     }
 }
 
+/// Whether a borrower can wait as long for its response as the connection may be idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It can.
+    Long,
+    /// It has something to do earlier.
+    Short,
+}
+
 /// A connection lent to one exchange. Dropping it breaks the connection off: the upstream learns at once that nobody
 /// wants the rest.
 pub struct Lease<L: Link> {
@@ -141,16 +157,10 @@ impl<L: Link> Lease<L> {
         self.reused
     }
 
-    /// Waits until the watcher has let go of the read side. Call before the first read; writing may come first.
-    ///
-    /// The watcher's wait ends by itself with the first byte of the response, so that the common case costs nothing; it
-    /// also ends when the connection would have been idle for too long. A caller that cannot wait that long is not
-    /// `patient`: it makes the watcher let go at once. Returns whether the wait ended with something to read.
-    pub async fn settle(&self, is_patient: bool) -> bool {
+    /// Waits until the watcher has let go of the read side. Call before the first read; writing may come first. Returns
+    /// whether the wait ended with something to read.
+    pub async fn settle(&self) -> bool {
         let Some(line) = &self.line else { return false };
-        if line.watched.get() && !is_patient {
-            line.wire.interrupt();
-        }
         while line.watched.get() {
             line.settled.notified().await;
         }
