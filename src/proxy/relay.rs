@@ -115,6 +115,9 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     /// # Errors
     /// Whoever broke it. A failure of the client's side wins: it explains the upstream's.
     pub async fn exchange(&self, turn: &Turn, out: Buffer, upload: &mut Upload<'_>) -> Result<Received, Failure> {
+        if turn.holds_back.get() || self.timeouts.upstream_idle > self.timeouts.upstream_response {
+            self.upstream.hurry().await;
+        }
         let (sent, received) = if upload.is_at_hand() && !turn.holds_back.get() {
             (self.send(turn, out, upload).await, self.receive(turn).await)
         } else {

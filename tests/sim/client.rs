@@ -4,15 +4,19 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use filmgate::buffer::Pool;
 use filmgate::clock::Deadline;
 use filmgate::link::Link;
+use filmgate::proxy::secure::{Secure, Wire};
+use filmgate::tls::config::Version;
 use tokio::sync::Notify;
 
 use crate::faults::Table;
 use crate::link::SimLink;
-use crate::plan::{Framing, Planned, Session};
+use crate::pki;
+use crate::plan::{Framing, HOST, Planned, Session};
 use crate::rng::Rng;
-use crate::wire::{Broken, Head, Reader, send};
+use crate::wire::{Broken, Head, Reader, Stream, send};
 
 /// What became of one request.
 #[derive(Debug)]
@@ -60,7 +64,22 @@ impl Progress {
 }
 
 /// Runs the session; one outcome a request.
-pub async fn run(link: SimLink, session: &Session, table: &Table, rng: Rng) -> Vec<Outcome> {
+pub async fn run(link: SimLink, tls: Option<Version>, session: &Session, table: &Table, rng: Rng) -> Vec<Outcome> {
+    let link = match tls {
+        None => Wire::Plain(link),
+        Some(version) => {
+            let config = pki::client(HOST, version);
+            match Secure::connect(link, &config, &Pool::new(0), Deadline::after(PATIENCE)).await {
+                Ok(secure) => Wire::Tls(Box::new(secure)),
+                Err(_) => {
+                    let why = Broken::Failed(std::io::ErrorKind::ConnectionRefused);
+                    let mut outcomes = vec![Outcome::Broken { why, head: None, body: Vec::new() }];
+                    outcomes.resize_with(session.requests.len(), || Outcome::Unanswered);
+                    return outcomes;
+                }
+            }
+        }
+    };
     let link = Rc::new(link);
     let progress = Progress {
         begun: Cell::new(0),
@@ -78,7 +97,7 @@ pub async fn run(link: SimLink, session: &Session, table: &Table, rng: Rng) -> V
     outcomes
 }
 
-async fn write(link: &SimLink, session: &Session, table: &Table, progress: &Progress, rng: &Rng) {
+async fn write(link: &Stream, session: &Session, table: &Table, progress: &Progress, rng: &Rng) {
     for (n, request) in session.requests.iter().enumerate() {
         if !session.pipelined {
             progress.wait(|progress| progress.answered.get() >= n).await;
@@ -103,7 +122,7 @@ async fn write(link: &SimLink, session: &Session, table: &Table, progress: &Prog
 }
 
 async fn write_one(
-    link: &SimLink,
+    link: &Stream,
     request: &Planned,
     n: usize,
     table: &Table,
@@ -134,7 +153,7 @@ async fn write_one(
     send(link, rng, &body, patience).await
 }
 
-async fn read(link: &SimLink, mut reader: Reader, session: &Session, progress: &Progress) -> Vec<Outcome> {
+async fn read(link: &Stream, mut reader: Reader, session: &Session, progress: &Progress) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
     for (n, request) in session.requests.iter().enumerate() {
         if session.stubborn {
@@ -162,6 +181,9 @@ async fn read_one(reader: &mut Reader, request: &Planned, n: usize, progress: &P
     let broken = |why, head, body| (Outcome::Broken { why, head, body }, false);
     let head = loop {
         match reader.head(Deadline::NEVER).await {
+            Ok(head) if head.status() / 100 == 1 && request.old => {
+                return broken(Broken::Malformed("an interim response to HTTP/1.0"), None, Vec::new());
+            }
             Ok(head) if head.status() == 100 => progress.set(&progress.continued, n + 1),
             Ok(head) if head.status() / 100 == 1 => {}
             Ok(head) => break head,
@@ -183,7 +205,8 @@ async fn read_one(reader: &mut Reader, request: &Planned, n: usize, progress: &P
     match result {
         Err(why) => broken(why, Some(head), body),
         Ok(()) => {
-            let goes_on = !ends_with_stream && !head.has_token("connection", "close");
+            let kept = !request.old || head.has_token("connection", "keep-alive");
+            let goes_on = kept && !ends_with_stream && !head.has_token("connection", "close");
             (Outcome::Complete { head, body }, goes_on)
         }
     }

@@ -17,12 +17,13 @@ pub struct SimDial {
     world: Rc<World>,
     model: Rc<Model>,
     table: Table,
+    sealed: bool,
     rng: Rng,
 }
 
 impl SimDial {
-    pub fn new(world: &Rc<World>, model: &Rc<Model>, table: &Table, rng: Rng) -> Self {
-        Self { world: Rc::clone(world), model: Rc::clone(model), table: table.clone(), rng }
+    pub fn new(world: &Rc<World>, model: &Rc<Model>, table: &Table, sealed: bool, rng: Rng) -> Self {
+        Self { world: Rc::clone(world), model: Rc::clone(model), table: table.clone(), sealed, rng }
     }
 
     async fn wait(&self, wait: Duration, until: Deadline) -> Result<(), DialError> {
@@ -61,6 +62,7 @@ impl Dial for SimDial {
             self.wait(Duration::from_millis(rng.below(slowest)), until).await?;
         }
         let faults = table.link(rng, table.upstream_cuts);
+        let faults = if self.sealed { faults.for_tls() } else { faults };
         let (near, far) = pair(&self.world, "upstream", faults, rng);
         tokio::task::spawn_local(Rc::clone(&self.model).serve(far, rng.fork()));
         Ok(near)

@@ -52,6 +52,14 @@ pub struct LinkFaults {
 
 impl LinkFaults {
     pub const CLEAR: Self = Self { inward: Direction::CLEAR, outward: Direction::CLEAR };
+
+    /// A kernel takes in a few records, such as session tickets, while its program does not read.
+    pub fn for_tls(mut self) -> Self {
+        for direction in [&mut self.inward, &mut self.outward] {
+            direction.window_bytes = direction.window_bytes.max(4096);
+        }
+        self
+    }
 }
 
 /// Probabilities in permille, drawn once per seed.
@@ -75,6 +83,9 @@ pub struct Table {
     pub slow_answers: u64,
     pub chunked_answers: u64,
     pub endless_answers: u64,
+    pub hints: u64,
+    pub nonsense_answers: u64,
+    pub stray_bytes: u64,
 }
 
 impl Table {
@@ -99,6 +110,9 @@ impl Table {
             slow_answers: rare(300),
             chunked_answers: rng.below(600),
             endless_answers: rare(200),
+            hints: rare(300),
+            nonsense_answers: rare(200),
+            stray_bytes: rare(500),
         };
         if calm {
             table.client_cuts = 0;
@@ -108,6 +122,7 @@ impl Table {
             table.unresolved = 0;
             table.idle_closes = 0;
             table.hasty_closes = 0;
+            table.nonsense_answers = 0;
         }
         table
     }
@@ -115,6 +130,18 @@ impl Table {
     /// Bytes of the longest bodies; a world that moves few bytes at a time gets short ones.
     pub fn body_bytes_max(&self) -> usize {
         if self.small_windows + self.short_reads > 0 { 3_000 } else { 400_000 }
+    }
+
+    /// Nothing that only an HTTP proxy has to deal with.
+    pub fn speak_plainly(&mut self) {
+        self.hints = 0;
+        self.nonsense_answers = 0;
+        self.stray_bytes = 0;
+    }
+
+    /// Whether what is sent together arrives together.
+    pub fn is_swift(&self) -> bool {
+        self.short_reads + self.small_windows + self.delays == 0
     }
 
     /// The faults of one new link; `cuts` in permille.

@@ -10,9 +10,11 @@ use filmgate::proxy::connection;
 use filmgate::proxy::shard::Shard;
 use filmgate::proxy::upstream::Upstream;
 use filmgate::proxy::{Limits, Timeouts};
+use filmgate::tls::config::ServerConfig;
 
 use crate::dial::SimDial;
 use crate::link::SimLink;
+use crate::pki;
 use crate::plan::{HOST, UPSTREAM_HOST};
 use crate::{Line, Seed};
 
@@ -20,6 +22,7 @@ type Records = Rc<RefCell<Vec<AccessRecord>>>;
 
 pub struct Gate {
     shard: Rc<Shard<SimDial, Records>>,
+    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Gate {
@@ -34,16 +37,18 @@ impl Gate {
             upstream: 0,
         };
         let (timeouts, limits) = (Timeouts::default(), Limits::default());
-        let upstream = Upstream::new(0, None, timeouts.upstream_idle, limits.upstream_idle_max);
+        let tls = seed.tls.upstream.map(|version| pki::client(UPSTREAM_HOST, version));
+        let upstream = Upstream::new(0, tls, timeouts.upstream_idle, limits.upstream_idle_max);
         let routes = Arc::new(RouteTable::new(vec![route]));
         let shard = Shard::new(routes, vec![upstream], seed.dial(), timeouts, limits, Records::default(), 7);
-        Rc::new(Self { shard: Rc::new(shard) })
+        let tls = seed.tls.client.map(|_| pki::server());
+        Rc::new(Self { shard: Rc::new(shard), tls })
     }
 }
 
 impl Line for Gate {
     async fn serve(self: Rc<Self>, client: SimLink) {
-        connection::serve(client, None, Rc::clone(&self.shard)).await;
+        connection::serve(client, self.tls.clone(), Rc::clone(&self.shard)).await;
     }
 
     fn records(&self) -> Option<Vec<AccessRecord>> {

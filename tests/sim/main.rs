@@ -14,6 +14,7 @@ mod gate;
 mod link;
 mod link_rules;
 mod model;
+mod pki;
 mod plan;
 mod relay;
 mod rng;
@@ -25,6 +26,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use filmgate::access::AccessRecord;
+use filmgate::tls::config::Version;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 
@@ -34,6 +36,7 @@ use crate::faults::Table;
 use crate::gate::Gate;
 use crate::link::{SimLink, World, pair};
 use crate::model::Model;
+use crate::pki::Tls;
 use crate::plan::{Session, Skill};
 use crate::relay::{Mistake, Relay};
 use crate::rng::Rng;
@@ -54,6 +57,7 @@ struct Seed {
     world: Rc<World>,
     table: Table,
     model: Rc<Model>,
+    tls: Tls,
     sessions: Vec<Session>,
     rng: Rng,
 }
@@ -61,18 +65,25 @@ struct Seed {
 impl Seed {
     fn draw(seed: u64, skill: Skill) -> Self {
         let rng = Rng::new(seed);
-        let table = Table::draw(&rng);
+        let mut table = Table::draw(&rng);
+        if skill == Skill::Bytes {
+            table.speak_plainly();
+        }
         let mut next_id = 0;
         let sessions: Vec<_> =
             (0..rng.between(1, 3)).map(|_| Session::draw(&rng, &table, skill, &mut next_id)).collect();
         let world = World::new(seed);
         let planned: Vec<_> = sessions.iter().flat_map(|session| session.requests.iter().cloned()).collect();
-        let model = Model::new(&world, &table, skill, &planned, &rng);
-        Self { world, table, model, sessions, rng }
+        let tls = match skill {
+            Skill::Bytes => Tls { client: None, upstream: None },
+            Skill::Http => Tls { client: draw_version(&rng), upstream: draw_version(&rng) },
+        };
+        let model = Model::new(&world, &table, skill, tls.upstream, &planned, &rng);
+        Self { world, table, model, tls, sessions, rng }
     }
 
     fn dial(&self) -> SimDial {
-        SimDial::new(&self.world, &self.model, &self.table, self.rng.fork())
+        SimDial::new(&self.world, &self.model, &self.table, self.tls.upstream.is_some(), self.rng.fork())
     }
 }
 
@@ -95,13 +106,16 @@ fn run<L: Line>(number: u64, skill: Skill, line: impl FnOnce(&Seed) -> Rc<L>) ->
 async fn play<L: Line>(seed: Seed, line: impl FnOnce(&Seed) -> Rc<L>) {
     let seed = Rc::new(seed);
     let line = line(&seed);
-    seed.world.trace(|| format!("{:?}\n{:?}", seed.table, seed.sessions));
+    seed.world.trace(|| format!("{:?}\n{:?}\n{:?}", seed.table, seed.tls, seed.sessions));
     let outcomes: Rc<RefCell<Vec<Outcome>>> = Rc::default();
     let mut clients = Vec::new();
     let mut serving = Vec::new();
     for n in 0..seed.sessions.len() {
         let rng = seed.rng.fork();
         let mut faults = seed.table.link(&rng, seed.table.client_cuts);
+        if seed.tls.client.is_some() {
+            faults = faults.for_tls();
+        }
         if seed.sessions[n].stubborn {
             // A kernel takes in a short answer even while its program does not read.
             faults.outward.window_bytes = faults.outward.window_bytes.max(64 * 1024);
@@ -111,7 +125,7 @@ async fn play<L: Line>(seed: Seed, line: impl FnOnce(&Seed) -> Rc<L>) {
         let (seed, all) = (Rc::clone(&seed), Rc::clone(&outcomes));
         clients.push(tokio::task::spawn_local(async move {
             let session = &seed.sessions[n];
-            let outcomes = client::run(far, session, &seed.table, rng).await;
+            let outcomes = client::run(far, seed.tls.client, session, &seed.table, rng).await;
             checks::session(&seed.world, &seed.model, session, &outcomes, seed.table.calm);
             all.borrow_mut().extend(outcomes);
         }));
@@ -145,6 +159,10 @@ impl Seed {
         let _inside = runtime.enter();
         Self::draw(seed, skill)
     }
+}
+
+fn draw_version(rng: &Rng) -> Option<Version> {
+    rng.chance(250).then(|| if rng.chance(500) { Version::Tls12 } else { Version::Tls13 })
 }
 
 /// Runs many seeds and says how to see the first bad one again.

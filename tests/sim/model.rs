@@ -6,14 +6,18 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use filmgate::buffer::Pool;
 use filmgate::clock::Deadline;
 use filmgate::link::Link;
+use filmgate::proxy::secure::{Secure, Wire};
+use filmgate::tls::config::Version;
 
 use crate::faults::Table;
 use crate::link::{SimLink, World};
+use crate::pki;
 use crate::plan::{Framing, Planned, Skill, UPSTREAM_HOST, field, id_of};
 use crate::rng::Rng;
-use crate::wire::{Broken, Fields, Head, Reader, in_chunks, send};
+use crate::wire::{Broken, Fields, Head, Reader, Stream, in_chunks, send, send_whole};
 
 /// An answer as it was meant.
 #[derive(Clone, Debug)]
@@ -40,6 +44,8 @@ pub struct Attempt {
     pub answered: bool,
     /// The object was stored, with exactly the planned bytes.
     pub stored: bool,
+    /// It came over TLS.
+    pub sealed: bool,
 }
 
 /// The storage.
@@ -52,15 +58,26 @@ pub struct Model {
     /// By request id.
     pub attempts: RefCell<HashMap<u64, Vec<Attempt>>>,
     serial: Cell<u64>,
+    tls: Option<Version>,
+    pool: Pool,
 }
 
 enum Next {
     Keep,
     Close,
+    /// Bytes that answer nothing follow the answer: nobody may use the connection again.
+    Stray,
 }
 
 impl Model {
-    pub fn new(world: &Rc<World>, table: &Table, skill: Skill, planned: &[Rc<Planned>], rng: &Rng) -> Rc<Self> {
+    pub fn new(
+        world: &Rc<World>,
+        table: &Table,
+        skill: Skill,
+        tls: Option<Version>,
+        planned: &[Rc<Planned>],
+        rng: &Rng,
+    ) -> Rc<Self> {
         let mut objects = HashMap::new();
         for request in planned.iter().filter(|request| request.method != "PUT") {
             if rng.chance(850) {
@@ -76,18 +93,29 @@ impl Model {
             objects: RefCell::new(objects),
             attempts: RefCell::default(),
             serial: Cell::new(0),
+            tls,
+            pool: Pool::new(0),
         })
     }
 
     /// Serves one connection to its end.
     pub async fn serve(self: Rc<Self>, link: SimLink, rng: Rng) {
+        let link = match self.tls {
+            None => Wire::Plain(link),
+            Some(_) => match Secure::accept(link, &pki::server(), &self.pool, Deadline::NEVER).await {
+                Ok(secure) => Wire::Tls(Box::new(secure)),
+                Err(_) => return,
+            },
+        };
         let link = Rc::new(link);
+        let mut strayed = false;
         let mut reader = Reader::new(Rc::clone(&link), None);
         for earlier in 0.. {
             let closes = earlier > 0 && rng.chance(self.table.idle_closes);
             let idle = Duration::from_millis(rng.below(6_000));
             let until = if closes { Deadline::after(idle) } else { Deadline::NEVER };
             let head = match reader.head(until).await {
+                Ok(_) if strayed => return self.violation("a connection with stray bytes was used again"),
                 Ok(head) => head,
                 Err(Broken::Malformed(what)) => {
                     return self.violation(&format!("S3 was sent a malformed head: {what}"));
@@ -97,6 +125,7 @@ impl Model {
             let connection = Connection { model: &self, link: &link, rng: &rng, earlier };
             match connection.exchange(&mut reader, &head).await {
                 Ok(Next::Keep) => {}
+                Ok(Next::Stray) => strayed = true,
                 Ok(Next::Close) => break,
                 Err(_) => return,
             }
@@ -122,7 +151,7 @@ impl Model {
 /// One connection in the middle of an exchange.
 struct Connection<'a> {
     model: &'a Model,
-    link: &'a SimLink,
+    link: &'a Stream,
     rng: &'a Rng,
     earlier: u64,
 }
@@ -145,6 +174,10 @@ impl Connection<'_> {
             if !table.calm && rng.chance(500) {
                 return Ok(Next::Close);
             }
+            if matches!(next, Next::Close) {
+                // The answer may be one that only the end of the stream ends.
+                let _ = self.link.finish(Deadline::NEVER).await;
+            }
             self.body(reader, head).await?;
             return Ok(next);
         }
@@ -155,6 +188,14 @@ impl Connection<'_> {
         if rng.chance(table.slow_answers) {
             let slowest = if table.calm { 50_000 } else { 200_000 };
             tokio::time::sleep(Duration::from_millis(rng.below(slowest))).await;
+        }
+        if rng.chance(table.hints) {
+            send(self.link, rng, rng.pick(INTERIM).as_bytes(), Deadline::NEVER).await?;
+        }
+        if rng.chance(table.nonsense_answers) {
+            let nonsense = NONSENSE[rng.below(NONSENSE.len() as u64) as usize];
+            send(self.link, rng, nonsense, Deadline::NEVER).await?;
+            return Ok(if rng.chance(500) { Next::Close } else { Next::Stray });
         }
         let answer = if rng.chance(table.server_errors) {
             self.refusal(true)
@@ -170,7 +211,13 @@ impl Connection<'_> {
     fn remember(&self, planned: &Planned) -> usize {
         let mut attempts = self.model.attempts.borrow_mut();
         let attempts = attempts.entry(planned.id).or_default();
-        attempts.push(Attempt { earlier: self.earlier, answer: None, answered: false, stored: false });
+        attempts.push(Attempt {
+            earlier: self.earlier,
+            answer: None,
+            answered: false,
+            stored: false,
+            sealed: self.model.tls.is_some(),
+        });
         attempts.len() - 1
     }
 
@@ -308,12 +355,46 @@ impl Connection<'_> {
         } else {
             message.extend_from_slice(&wire);
         }
+        // Only where they arrive together with the answer can they be told from an answer to the next request.
+        let strays =
+            !close && message.len() < 60_000 && self.model.table.is_swift() && rng.chance(self.model.table.stray_bytes);
+        if strays {
+            message.extend_from_slice(b"HTTP/1.1 200 Stray\r\nContent-Length: 0\r\n\r\n");
+        }
         self.with_attempt(planned, index, |attempt| attempt.answer = Some(answer));
-        send(self.link, rng, &message, Deadline::NEVER).await?;
+        if strays {
+            send_whole(self.link, &message).await?;
+        } else {
+            send(self.link, rng, &message, Deadline::NEVER).await?;
+        }
         self.with_attempt(planned, index, |attempt| attempt.answered = true);
+        if strays {
+            return Ok(Next::Stray);
+        }
         Ok(if close { Next::Close } else { Next::Keep })
     }
 }
+
+/// Responses that come before the response.
+const INTERIM: &[&str] = &[
+    "HTTP/1.1 102 Processing\r\n\r\n",
+    "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\n",
+];
+
+/// What no client may get to see as an answer.
+const NONSENSE: &[&[u8]] = &[
+    b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc",
+    b"HTTP/1.1 200 OK\r\nX : y\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/1.1 200 OK\nContent-Length: 0\n\n\r\n\r\n",
+    b"HTTP/1.1 20 OK\r\nContent-Length: 0\r\n\r\n",
+    b"HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n",
+    b"<html>not HTTP</html>\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+];
 
 fn path_of(target: &[u8]) -> &[u8] {
     target.split(|&b| b == b'?').next().unwrap_or_default()

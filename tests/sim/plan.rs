@@ -40,6 +40,8 @@ pub struct Planned {
     pub expect: bool,
     /// Announces that it is the last one.
     pub close: bool,
+    /// Speaks HTTP/1.0: no interim responses, no chunked coding, one request a connection.
+    pub old: bool,
     /// A head that is sent instead of one made from the above.
     pub raw: Option<Vec<u8>>,
 }
@@ -111,6 +113,7 @@ impl Planned {
             framing: Framing::None,
             expect: false,
             close: last && rng.chance(300),
+            old: last && skill == Skill::Http && rng.chance(200),
             raw: None,
         };
         match method {
@@ -131,7 +134,7 @@ impl Planned {
             }
             _ => {}
         }
-        if request.close {
+        if request.close && !request.old {
             request.fields.push(field("Connection", "close"));
         }
         request
@@ -147,12 +150,12 @@ impl Planned {
         let n = rng.between(0, most);
         self.body = Rc::new(rng.bytes(n));
         self.fields.push(field("Content-Type", "video/quicktime"));
-        self.framing = if rng.chance(200) { Framing::Chunked } else { Framing::Length };
+        self.framing = if !self.old && rng.chance(200) { Framing::Chunked } else { Framing::Length };
         match self.framing {
             Framing::Chunked => self.fields.push(field("Transfer-Encoding", "chunked")),
             _ => self.fields.push(field("Content-Length", &n.to_string())),
         }
-        if !pipelined && n > 0 && rng.chance(250) {
+        if !pipelined && !self.old && n > 0 && rng.chance(250) {
             self.expect = true;
             self.fields.push(field("Expect", "100-continue"));
         }
@@ -178,6 +181,7 @@ impl Planned {
             framing: Framing::None,
             expect: false,
             close: false,
+            old: false,
             raw,
         }
     }
@@ -190,7 +194,7 @@ impl Planned {
         let mut head = self.method.as_bytes().to_vec();
         head.push(b' ');
         head.extend_from_slice(&self.target);
-        head.extend_from_slice(b" HTTP/1.1\r\n");
+        head.extend_from_slice(if self.old { b" HTTP/1.0\r\n" } else { b" HTTP/1.1\r\n" });
         for (name, value) in &self.fields {
             head.extend_from_slice(name);
             head.extend_from_slice(b": ");

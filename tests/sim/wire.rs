@@ -7,12 +7,16 @@ use std::time::Duration;
 use filmgate::buffer::Buffer;
 use filmgate::clock::Deadline;
 use filmgate::link::Link;
+use filmgate::proxy::secure::Wire;
 
 use crate::link::SimLink;
 use crate::rng::Rng;
 
 /// Field lines as they came, without the separators.
 pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// What the scripts hold: the far end of a link, with TLS or without.
+pub type Stream = Wire<SimLink>;
 
 /// Why a message did not come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl Head {
 
 /// Bytes of one stream, buffered.
 pub struct Reader {
-    link: Rc<SimLink>,
+    link: Rc<Stream>,
     bytes: Vec<u8>,
     at: usize,
     spare: Option<Buffer>,
@@ -78,7 +82,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    pub fn new(link: Rc<SimLink>, patience: Option<Duration>) -> Self {
+    pub fn new(link: Rc<Stream>, patience: Option<Duration>) -> Self {
         Self { link, bytes: Vec::new(), at: 0, spare: Some(Buffer::detached(16 * 1024)), patience }
     }
 
@@ -207,7 +211,7 @@ fn split_lines(text: &[u8]) -> Vec<&[u8]> {
 }
 
 /// Sends `bytes` in pieces of random sizes.
-pub async fn send(link: &SimLink, rng: &Rng, mut bytes: &[u8], until: Deadline) -> Result<(), Broken> {
+pub async fn send(link: &Stream, rng: &Rng, mut bytes: &[u8], until: Deadline) -> Result<(), Broken> {
     let mut buffer = Buffer::detached(bytes.len().clamp(1, 64 * 1024));
     while !bytes.is_empty() {
         let whole = buffer.room().min(bytes.len());
@@ -219,6 +223,13 @@ pub async fn send(link: &SimLink, rng: &Rng, mut bytes: &[u8], until: Deadline) 
         buffer = empty;
     }
     Ok(())
+}
+
+/// Sends `bytes` in one piece.
+pub async fn send_whole(link: &Stream, bytes: &[u8]) -> Result<(), Broken> {
+    let mut buffer = Buffer::detached(bytes.len());
+    buffer.append(bytes);
+    link.write_all(buffer, Deadline::NEVER).await.0.map_err(|error| Broken::Failed(error.kind()))
 }
 
 /// `body` in the chunked coding, in chunks of random sizes.
