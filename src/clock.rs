@@ -2,6 +2,9 @@
 //!
 //! Everything below the line takes time as an argument; the line itself asks here, once where it needs to.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
 pub use tokio::time::Instant;
@@ -63,4 +66,18 @@ impl Deadline {
             (a, b) => Self(a.or(b)),
         }
     }
+}
+
+/// Waits for `wait`, but not past `until`.
+///
+/// The wait is *dropped* at the deadline, so it must not be an operation on a link (those take a [`Deadline`] of their
+/// own and are never dropped): a place in a queue is fine.
+pub async fn within<F: Future>(until: Deadline, wait: F) -> Option<F::Output> {
+    let Some(at) = until.instant() else { return Some(wait.await) };
+    let (mut wait, mut timer) = (pin!(wait), pin!(tokio::time::sleep_until(at)));
+    poll_fn(|context| match wait.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => timer.as_mut().poll(context).map(|()| None),
+    })
+    .await
 }

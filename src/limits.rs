@@ -43,7 +43,24 @@ pub const EXCHANGE_BYTES_MAX: usize = 3 * BULK_BUFFER_BYTES + 2 * BUFFER_BYTES;
 pub const TLS_SESSIONS_MAX: usize = 256;
 
 /// Default ceiling of buffer memory a shard may use, in bytes.
-pub const SHARD_BUFFER_BYTES: usize = 512 * 1024 * 1024;
+pub const SHARD_BUFFER_BYTES: usize = 1024 * 1024 * 1024;
+
+/// Part of a shard's buffer memory that spooled bodies may take, and as much again for unfinished request heads: neither
+/// needs a signature, so neither may starve those who have one.
+pub const UNSIGNED_SHARE: usize = 8;
+
+/// Least average rate of a request body, in bytes per second of waiting for the client, once
+/// [`Timeouts::client_body`](crate::proxy::Timeouts) has passed: a client that drips is a client that stopped.
+pub const BODY_RATE_MIN: u64 = 4 * 1024;
+
+/// How long an exchange waits for its share of the buffer memory before it is told to slow down.
+pub const ROOM_WAIT: Duration = Duration::from_secs(10);
+
+/// How often a wait for an upstream looks whether the client is still there.
+pub const CLIENT_CHECK: Duration = Duration::from_secs(1);
+
+/// How old an idle upstream connection may be to carry a body that cannot be sent twice.
+pub const UPSTREAM_FRESH: Duration = Duration::from_secs(1);
 
 /// Default number of client connections a shard accepts before it stops taking new ones.
 pub const SHARD_CONNECTIONS_MAX: usize = 16 * 1024;

@@ -57,6 +57,17 @@ pub trait Link {
     /// from an orderly end (TLS: no `close_notify`).
     fn abort(&self);
 
+    /// Whether nothing has come that was not read: neither bytes nor an end of the stream. One look, no wait.
+    fn is_quiet(&self) -> bool {
+        true
+    }
+
+    /// Whether the stream is known to be dead in both directions (reset, aborted). A peer that has only ended its own
+    /// sending is alive: it may be waiting for an answer.
+    fn is_broken(&self) -> bool {
+        false
+    }
+
     /// The address of the other end, where there is one.
     fn peer(&self) -> Option<SocketAddr> {
         None
@@ -73,6 +84,9 @@ pub trait Dial {
     /// # Errors
     /// Why no address of the upstream could be reached before `until`.
     fn dial(&self, upstream: usize, until: Deadline) -> impl Future<Output = Result<Self::Link, DialError>>;
+
+    /// Avoids an address for a while: it took connections, but nothing sensible came of them.
+    fn blame(&self, _address: Option<SocketAddr>) {}
 }
 
 /// Why no connection to an upstream came about.

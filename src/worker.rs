@@ -83,10 +83,10 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     let _ = plan.ready.send(plan.number);
     drop(plan.ready);
     plan.stop.notified().await;
-    for listener in &listeners {
+    shard.drain();
+    for listener in listeners {
         listener.close();
     }
-    shard.drain();
     tokio::task::spawn_local(give_up(Rc::clone(&shard), drain));
     shard.emptied().await;
     Ok(())
@@ -98,10 +98,11 @@ async fn accept<S: AccessSink + 'static>(
     tls: Option<Arc<ServerConfig>>,
     shard: Rc<Shard<Dialer, S>>,
 ) {
-    while let Some(seat) = shard.seat().await {
+    loop {
+        shard.below_max().await;
         match listener.accept().await {
             Accept::Client(stream, _) => {
-                let (tls, shard) = (tls.clone(), Rc::clone(&shard));
+                let (tls, seat, shard) = (tls.clone(), shard.seat(), Rc::clone(&shard));
                 tokio::task::spawn_local(async move {
                     connection::serve(stream, tls, shard).await;
                     drop(seat);

@@ -72,6 +72,12 @@ impl Dial for Dialer {
         race.wind_down();
         outcome
     }
+
+    fn blame(&self, address: Option<SocketAddr>) {
+        if let Some(address) = address {
+            Dialer::blame(self, address);
+        }
+    }
 }
 
 /// One dial.

@@ -204,6 +204,14 @@ pub(super) fn allowed_cores() -> io::Result<Vec<usize>> {
     }
 }
 
+/// Whether a connection is dead in both directions: reset by the peer or disconnected by us.
+pub(super) fn is_broken(socket: &Socket) -> bool {
+    let mut seen = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: one whole structure that outlives the call, which does not wait.
+    let count = unsafe { libc::poll(&raw mut seen, 1, 0) };
+    count > 0 && seen.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0
+}
+
 /// Raises the soft limit of open descriptors to the hard one and says what it is now.
 ///
 /// # Errors

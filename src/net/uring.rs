@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -49,16 +50,6 @@ impl Stream {
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
-    }
-
-    /// Whether nothing has arrived since the last read: no byte, no end, no error. One system call, never waits.
-    ///
-    /// The last look before an idle connection is used again.
-    #[must_use]
-    pub fn is_quiet(&self) -> bool {
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        let seen = SockRef::from(&*self.socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
-        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Awaits a read-side operation, cancelled at the deadline. `Ok(None)`: it has to be done again.
@@ -169,6 +160,16 @@ impl Link for Stream {
             let _ = socket.set_linger(Some(Duration::ZERO));
             let _ = socket.shutdown(Shutdown::Both);
         }
+    }
+
+    fn is_quiet(&self) -> bool {
+        let mut byte = [MaybeUninit::uninit()];
+        let seen = SockRef::from(&*self.socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
+        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    fn is_broken(&self) -> bool {
+        sys::is_broken(&self.socket)
     }
 
     fn peer(&self) -> Option<SocketAddr> {

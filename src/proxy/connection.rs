@@ -117,9 +117,12 @@ where
     let carried = carried.filter(|buffer| !buffer.is_empty());
     if carried.is_none() {
         let patience = if first { shard.timeouts.client_head } else { shard.timeouts.client_idle };
-        if shard.is_draining() {
-            return Awaited::Nothing;
-        }
+        // Who was already in the queue when the shard began to drain is served once.
+        let patience = match (shard.is_draining(), first) {
+            (true, false) => return Awaited::Nothing,
+            (true, true) => patience.min(FAREWELL),
+            (false, _) => patience,
+        };
         client.idle.set(true);
         let result = client.wire.readable(Deadline::after(patience)).await;
         client.idle.set(false);
@@ -133,10 +136,15 @@ where
     if buffer.capacity() < limits::BUFFER_BYTES || buffer.room() < limits::HEAD_BYTES_MAX {
         buffer.compact();
     }
+    let mut _room = None;
     loop {
         if !buffer.is_empty() {
             match scan.feed(buffer.filled()) {
                 Ok(Some(head_len)) => return Awaited::Head(buffer, head_len, begun),
+                Ok(None) if _room.is_none() => match shard.head_room() {
+                    Some(room) => _room = Some(room),
+                    None => return Awaited::Failed(Failure::Overloaded, begun),
+                },
                 Ok(None) => {}
                 Err(error) => return Awaited::Failed(ClientFault::Head(error).into(), begun),
             }
@@ -162,24 +170,20 @@ where
     D: Dial,
     S: AccessSink,
 {
-    if wire.finish(Deadline::after(FAREWELL)).await.is_err() {
+    if wire.finish(Deadline::after(shard.timeouts.client_write)).await.is_err() {
         return;
     }
     let end = clock::mono() + LINGER;
     let mut discarded = 0;
-    let mut buffer = None;
     while discarded < limits::DISCARD_BYTES_MAX {
         let until = Deadline::at(end).min(Deadline::after(FAREWELL));
         if wire.readable(until).await.is_err() {
             return;
         }
-        let (result, mut back) = wire.read(buffer.take().unwrap_or_else(|| shard.buffers.take()), until).await;
-        match result {
+        match wire.read(shard.buffers.take(), until).await.0 {
             Ok(0) | Err(_) => return,
             Ok(n) => discarded += n as u64,
         }
-        back.clear();
-        buffer = Some(back);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::http::body::Reader;
 use crate::limits;
 use crate::link::Link;
 use crate::proxy::Timeouts;
-use crate::proxy::failure::{Failure, UpstreamFault};
+use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::Returning;
 use crate::proxy::relay::{buffer_for, write_client};
 use crate::proxy::secure::Wire;
@@ -89,6 +89,7 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
                 out = Some(self.write(plain, delivered).await?);
             } else {
                 out = None;
+                self.note_code(from.filled(), delivered);
                 let seen = reader.skim(from.filled()).map_err(|_| UpstreamFault::ResponseMalformed)?;
                 let surplus = seen.consumed < from.len();
                 from.truncate(seen.consumed);
@@ -111,10 +112,7 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
         out: &mut Buffer,
         delivered: &mut Delivered,
     ) -> Result<usize, Failure> {
-        if self.is_error && delivered.s3_code.is_none() {
-            let seen = &input[..input.len().min(limits::ERROR_BODY_BYTES_MAX)];
-            delivered.s3_code = s3::error::code_of(seen).map(|code| String::from_utf8_lossy(code).into_owned());
-        }
+        self.note_code(input, delivered);
         if self.returning != Returning::Unchunked {
             let seen = reader.skim(input).map_err(|_| UpstreamFault::ResponseMalformed)?;
             out.append(&input[..seen.consumed]);
@@ -130,6 +128,14 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
         Ok(used)
     }
 
+    /// Looks for S3's error code at the beginning of the body.
+    fn note_code(&self, input: &[u8], delivered: &mut Delivered) {
+        if self.is_error && delivered.s3_code.is_none() && delivered.bytes < limits::ERROR_BODY_BYTES_MAX as u64 {
+            let seen = &input[..input.len().min(limits::ERROR_BODY_BYTES_MAX)];
+            delivered.s3_code = s3::error::code_of(seen).map(|code| String::from_utf8_lossy(code).into_owned());
+        }
+    }
+
     /// More of the body, or `None` at the end of the stream.
     async fn read(&self, mut from: Buffer, reader: &Reader) -> Result<Option<Buffer>, Failure> {
         let remaining = reader.remaining();
@@ -138,12 +144,21 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
         {
             from = buffer_for(self.buffers, remaining.or(Some(u64::MAX)));
         }
-        let (result, from) = self.upstream.read(from, Deadline::after(self.timeouts.upstream_body)).await;
-        match result {
-            Ok(0) => Ok(None),
-            Ok(_) => Ok(Some(from)),
-            Err(error) if error.kind() == ErrorKind::TimedOut => Err(UpstreamFault::ResponseStalled.into()),
-            Err(_) => Err(UpstreamFault::ResponseTruncated.into()),
+        let end = clock::mono() + self.timeouts.upstream_body;
+        loop {
+            let until = Deadline::at(end).min(Deadline::after(limits::CLIENT_CHECK));
+            let (result, back) = self.upstream.read(from, until).await;
+            from = back;
+            match result {
+                Ok(0) => return Ok(None),
+                Ok(_) => return Ok(Some(from)),
+                Err(error) if error.kind() != ErrorKind::TimedOut => {
+                    return Err(UpstreamFault::ResponseTruncated.into());
+                }
+                Err(_) if clock::mono() >= end => return Err(UpstreamFault::ResponseStalled.into()),
+                Err(_) if self.client.is_broken() => return Err(ClientFault::Gone.into()),
+                Err(_) => {}
+            }
         }
     }
 

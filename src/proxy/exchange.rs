@@ -1,11 +1,14 @@
 //! One request, from its head to its log line. Read [`line`] from top to bottom: that is what the gate does.
 
+use std::time::Duration;
+
 use crate::access::AccessSink;
 use crate::buffer::Buffer;
 use crate::clock::Now;
 use crate::http::body::Reader;
 use crate::http::framing::{self, RequestBody, ResponseBody};
 use crate::http::head::{RequestHead, Version};
+use crate::limits;
 use crate::link::{Dial, Link};
 use crate::policy::route::Route;
 use crate::proxy::connection::Client;
@@ -17,7 +20,7 @@ use crate::proxy::reply::{self, Addressee};
 use crate::proxy::shard::Shard;
 use crate::proxy::spool;
 use crate::proxy::story::Story;
-use crate::proxy::upstream::{Lease, Patience};
+use crate::proxy::upstream::{Lease, Terms, Wait};
 use crate::s3::target::{SignatureKind, Target};
 
 /// What the connection does next.
@@ -115,8 +118,9 @@ where
     let route = shard.routes.find(request.authority).ok_or(ClientFault::UnknownHost)?;
     story.route(route);
     let announced = forward::sending(request.head, request.block, request.body);
-    let _room = shard.room(if announced.is_none() { shard.limits.spool_bytes_max } else { 0 }).await;
+    let _spool = if announced.is_none() { Some(shard.spool_room().await?) } else { None };
     let (sending, spooled) = cx.settle_length(announced).await?;
+    let _room = shard.room().await?;
     let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
     let mut upload =
         Upload::new(if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() }, first);
@@ -210,7 +214,11 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let mut holds_back = request.holds_back && !matches!(sending, Sending::Spooled(_));
         let body = upload.reader.clone();
         let is_patient = !holds_back && shard.timeouts.upstream_idle <= shard.timeouts.upstream_response;
-        let mut reused = upstream.reuse(if is_patient { Patience::Long } else { Patience::Short });
+        let has_second_try = request.is_repeatable() && upload.is_at_hand();
+        let mut reused = upstream.reuse(Terms {
+            wait: if is_patient { Wait::Long } else { Wait::Short },
+            age_max: if has_second_try { Duration::MAX } else { limits::UPSTREAM_FRESH },
+        });
         loop {
             let lease = match reused.take() {
                 Some(lease) => lease,

@@ -66,13 +66,15 @@ pub struct Upload<'a> {
     pub consumed: bool,
     /// What the client sent behind its body: the next request.
     pub leftover: Option<Buffer>,
+    /// How fast the client has been.
+    pub pace: Pace,
 }
 
 impl<'a> Upload<'a> {
     /// A body none of which was sent.
     #[must_use]
     pub fn new(reader: Reader, first: &'a [u8]) -> Self {
-        Self { reader, first, bytes: 0, first_used: 0, consumed: false, leftover: None }
+        Self { reader, first, bytes: 0, first_used: 0, consumed: false, leftover: None, pace: Pace::default() }
     }
 
     /// Whether every byte of the body is already here.
@@ -115,16 +117,18 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     /// # Errors
     /// Whoever broke it. A failure of the client's side wins: it explains the upstream's.
     pub async fn exchange(&self, turn: &Turn, out: Buffer, upload: &mut Upload<'_>) -> Result<Received, Failure> {
-        let (sent, received) = if upload.is_at_hand() && !turn.holds_back.get() {
+        let is_short = upload.is_at_hand() && upload.first.len() <= limits::BUFFER_BYTES;
+        let (sent, received) = if is_short && !turn.holds_back.get() {
             (self.send(turn, out, upload).await, self.receive(turn).await)
         } else {
             tokio::join!(self.send(turn, out, upload), self.receive(turn))
         };
         match (sent, received) {
             (Err(fault @ Failure::Client(_)), _) => Err(fault),
-            (sent, Ok(received)) => {
-                Ok(Received { request_complete: sent.is_ok() && upload.reader.finished(), ..received })
-            }
+            (sent, Ok(received)) => Ok(Received {
+                request_complete: sent.is_ok() && upload.reader.finished() && !turn.stop.get(),
+                ..received
+            }),
             (_, Err(fault @ Failure::Client(_))) => Err(fault),
             (Err(fault), Err(_)) | (Ok(()), Err(fault)) => Err(fault),
         }
@@ -172,7 +176,8 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
 
     /// The next bytes of the body, or `None` when the receiving half has ended the upload.
     async fn read_client(&self, turn: &Turn, upload: &mut Upload<'_>) -> Result<Option<Buffer>, Failure> {
-        let until = Deadline::after(self.timeouts.client_body);
+        let asked = clock::mono();
+        let until = upload.pace.deadline(asked, self.timeouts.client_body);
         let waited = self.client.readable(until).await;
         let (result, buffer) = match waited {
             Ok(()) => {
@@ -183,7 +188,8 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         };
         match (result, buffer) {
             (Ok(0), _) => Err(ClientFault::BodyIncomplete.into()),
-            (Ok(_), buffer) => {
+            (Ok(n), buffer) => {
+                upload.pace.took(n, asked);
                 turn.holds_back.set(false);
                 upload.consumed = true;
                 Ok(buffer)
@@ -249,14 +255,14 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
                 }
                 Err(_) => return Err(UpstreamFault::Closed.into()),
             }
-            let until = Deadline::after(self.timeouts.upstream_response);
+            let until = Deadline::after(limits::CLIENT_CHECK.min(self.timeouts.upstream_response));
             let (result, filled) =
                 self.upstream.wire().read(buffer.take().unwrap_or_else(|| self.buffers.take()), until).await;
             buffer = Some(filled);
             match result {
                 Ok(0) => return Err(UpstreamFault::Closed.into()),
                 Ok(_) => turn.answered.set(true),
-                Err(error) if error.kind() == ErrorKind::TimedOut => return Err(UpstreamFault::TimedOut.into()),
+                Err(error) if error.kind() == ErrorKind::TimedOut => self.patience(turn, hold_until).await?,
                 Err(_) => return Err(UpstreamFault::Closed.into()),
             }
         }
@@ -269,12 +275,15 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             Some(sent) => Deadline::at(sent + patience),
             None => Deadline::after(patience),
         };
-        self.upstream.wire().readable(until).await
+        self.upstream.wire().readable(until.min(Deadline::after(limits::CLIENT_CHECK))).await
     }
 
     /// What running out of time means: the client is told to go on, or the upstream has had its time.
     async fn patience(&self, turn: &Turn, hold_until: Instant) -> Result<(), Failure> {
         let now = clock::mono();
+        if turn.sent.get().is_some() && self.client.is_broken() {
+            return Err(ClientFault::Gone.into());
+        }
         if turn.holds_back.get() && now >= hold_until {
             return self.interim(turn, 100).await;
         }
@@ -301,6 +310,30 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
 
     fn buffer_for(&self, remaining: Option<u64>) -> Buffer {
         buffer_for(self.buffers, remaining)
+    }
+}
+
+/// How long a client has been waited for, and what it gave for it. Time spent waiting for an upstream is not its fault
+/// and does not count.
+#[derive(Debug, Default)]
+pub struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// When the next wait, which begins `now`, has taken too long: `patience` without a byte, or a body that on average
+    /// comes slower than [`limits::BODY_RATE_MIN`] after `patience`.
+    #[must_use]
+    pub fn deadline(&self, now: Instant, patience: Duration) -> Deadline {
+        let earned = patience + Duration::from_secs(self.bytes / limits::BODY_RATE_MIN);
+        Deadline::at(now + patience.min(earned.saturating_sub(self.waited)))
+    }
+
+    /// Notes that a wait that began at `asked` brought `bytes`.
+    pub fn took(&mut self, bytes: usize, asked: Instant) {
+        self.waited += clock::mono() - asked;
+        self.bytes += bytes as u64;
     }
 }
 

@@ -379,6 +379,15 @@ impl<L: Link> Link for Secure<L> {
         self.link.abort();
     }
 
+    fn is_quiet(&self) -> bool {
+        let state = self.state.borrow();
+        !state.ended && state.incoming.is_none() && !state.session.has_pending_plain() && self.link.is_quiet()
+    }
+
+    fn is_broken(&self) -> bool {
+        self.link.is_broken()
+    }
+
     fn peer(&self) -> Option<SocketAddr> {
         self.link.peer()
     }

@@ -9,9 +9,11 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::access::AccessSink;
 use crate::buffer::Pool;
+use crate::clock::{self, Deadline};
 use crate::limits;
 use crate::link::Dial;
 use crate::policy::route::RouteTable;
+use crate::proxy::failure::Failure;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
 
@@ -31,8 +33,9 @@ pub struct Shard<D: Dial, S: AccessSink> {
     pub limits: Limits,
     /// Takes one record an exchange.
     pub access: S,
-    permits: Semaphore,
-    shares: usize,
+    exchanges: Semaphore,
+    spools: Semaphore,
+    heads: Semaphore,
     ids: Ids,
     clients: Rc<Clients>,
 }
@@ -49,7 +52,8 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         access: S,
         id_prefix: u64,
     ) -> Self {
-        let shares = (limits.buffer_bytes_max / limits::EXCHANGE_BYTES_MAX).max(1);
+        let unsigned = limits.buffer_bytes_max / limits::UNSIGNED_SHARE;
+        let shares = |bytes: usize, each: usize| Semaphore::new((bytes / each.max(1)).clamp(1, Semaphore::MAX_PERMITS));
         Self {
             routes,
             upstreams,
@@ -57,20 +61,37 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             buffers: Pool::new(limits.buffer_bytes_max),
             timeouts,
             access,
-            permits: Semaphore::new(shares),
-            shares,
+            exchanges: shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX),
+            spools: shares(unsigned, limits.spool_bytes_max),
+            heads: shares(unsigned, limits::BUFFER_BYTES),
             limits,
             ids: Ids { prefix: id_prefix, next: Cell::new(0) },
             clients: Rc::default(),
         }
     }
 
-    /// Waits until the buffers of one more exchange, and `more` bytes besides, fit into the shard's budget. First come,
-    /// first served; every exchange is bounded by timeouts, so the wait is too.
-    pub async fn room(&self, more: usize) -> Option<SemaphorePermit<'_>> {
-        let shares = 1 + more.div_ceil(limits::EXCHANGE_BYTES_MAX);
-        let shares = u32::try_from(shares.min(self.shares)).unwrap_or(u32::MAX);
-        self.permits.acquire_many(shares).await.ok()
+    /// Takes the share of one exchange in the shard's buffers. First come, first served, but nobody waits for long: most
+    /// exchanges end in milliseconds, so a queue that does not move is an overload.
+    ///
+    /// # Errors
+    /// [`Failure::Overloaded`] after [`limits::ROOM_WAIT`].
+    pub async fn room(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        acquire(&self.exchanges).await
+    }
+
+    /// Takes the share of one spooled body. These have a small budget of their own: spooling happens before S3 has seen
+    /// the request, for anybody who can connect.
+    ///
+    /// # Errors
+    /// As [`room`](Self::room).
+    pub async fn spool_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        acquire(&self.spools).await
+    }
+
+    /// Takes the share of a request head that did not come in one piece, if one is left.
+    #[must_use]
+    pub fn head_room(&self) -> Option<SemaphorePermit<'_>> {
+        self.heads.try_acquire().ok()
     }
 
     /// The next request id: 16 hexadecimal digits of shard and start, 8 or more of the request.
@@ -105,16 +126,18 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         self.clients.seated.get()
     }
 
-    /// Waits until one more connection fits and takes its place. `None` once the shard is going down.
-    pub async fn seat(&self) -> Option<Seat> {
-        while !self.is_draining() {
-            if self.clients.seated.get() < self.limits.connections_max {
-                self.clients.seated.set(self.clients.seated.get() + 1);
-                return Some(Seat { clients: Rc::clone(&self.clients) });
-            }
+    /// Waits until one more connection fits, or the shard is going down.
+    pub async fn below_max(&self) {
+        while !self.is_draining() && self.clients.seated.get() >= self.limits.connections_max {
             self.clients.left.notified().await;
         }
-        None
+    }
+
+    /// Counts one more connection.
+    #[must_use]
+    pub fn seat(&self) -> Seat {
+        self.clients.seated.set(self.clients.seated.get() + 1);
+        Seat { clients: Rc::clone(&self.clients) }
     }
 
     /// Waits until the last connection has left.
@@ -138,6 +161,16 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         self.clients.next.set(key + 1);
         self.clients.known.borrow_mut().insert(key, client);
         Registration { clients: Rc::clone(&self.clients), key }
+    }
+}
+
+async fn acquire(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
+    if let Ok(permit) = semaphore.try_acquire() {
+        return Ok(permit);
+    }
+    match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire()).await {
+        Some(Ok(permit)) => Ok(permit),
+        _ => Err(Failure::Overloaded),
     }
 }
 

@@ -3,14 +3,15 @@
 //! S3 answers 501 to a chunked upload (`Transfer-Encoding` without a length), so a body that does not say how long it is
 //! waits here, decoded and bounded, and goes on with a `Content-Length`.
 
-use crate::buffer::Pool;
+use crate::buffer::{Buffer, Pool};
+use crate::clock;
 use crate::http::body::Reader;
 use crate::limits;
 use crate::link::Link;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure};
+use crate::proxy::relay::Pace;
 use crate::proxy::secure::Wire;
-use crate::{buffer::Buffer, clock::Deadline};
 
 /// A spooled body.
 pub struct Spooled {
@@ -41,12 +42,14 @@ pub async fn read<L: Link>(
     let first_used = decode(&mut reader, first, &mut data, bytes_max)?;
     let mut leftover = None;
     let mut buffer = buffers.take();
+    let mut pace = Pace::default();
     while !reader.finished() {
-        let (result, back) = client.read(buffer, Deadline::after(timeouts.client_body)).await;
+        let asked = clock::mono();
+        let (result, back) = client.read(buffer, pace.deadline(asked, timeouts.client_body)).await;
         buffer = back;
         match result {
             Ok(0) => return Err(ClientFault::BodyIncomplete.into()),
-            Ok(_) => {}
+            Ok(n) => pace.took(n, asked),
             Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Err(ClientFault::BodyTimedOut.into()),
             Err(_) => return Err(ClientFault::Gone.into()),
         }

@@ -58,13 +58,24 @@ impl<L: Link + 'static> Upstream<L> {
     /// Lends the connection that was used last, if any is idle.
     ///
     /// Its watcher's wait goes on: it ends by itself with the first byte of the response, so that the common case costs
-    /// nothing, or when the connection would have been idle for too long. A caller that cannot wait that long is not
-    /// `patient`; the wait is then ended here, before anything is written.
+    /// nothing, or when the connection would have been idle for too long. For a borrower that cannot wait
+    /// that long it is ended here, before anything is written.
     #[must_use]
-    pub fn reuse(&self, patience: Patience) -> Option<Lease<L>> {
-        let line = self.idle.borrow_mut().pop()?;
+    pub fn reuse(&self, terms: Terms) -> Option<Lease<L>> {
+        let line = loop {
+            let line = self.idle.borrow_mut().pop()?;
+            if clock::mono() - line.idle_since.get() >= terms.age_max {
+                self.idle.borrow_mut().push(line);
+                return None;
+            }
+            if line.wire.is_quiet() {
+                break line;
+            }
+            // Its end, or bytes nobody asked for, came before the watcher could say so.
+            line.retire();
+        };
         line.state.set(State::Lent);
-        if patience == Patience::Short && line.watched.get() {
+        if terms.wait == Wait::Short && line.watched.get() {
             line.wire.interrupt();
         }
         Some(Lease { line: Some(line), idle: Rc::clone(&self.idle), idle_max: self.idle_max, reused: true })
@@ -80,21 +91,10 @@ impl<L: Link + 'static> Upstream<L> {
         buffers: &Pool,
         timeouts: &Timeouts,
     ) -> Result<Lease<L>, UpstreamFault> {
-        let link = dial.dial(self.index, Deadline::after(timeouts.upstream_connect)).await;
-        let link = link.map_err(UpstreamFault::Dial)?;
-        let wire = match &self.tls {
-            None => Wire::Plain(link),
-            Some(tls) => {
-                let until = Deadline::after(timeouts.upstream_handshake);
-                let secure = Secure::connect(link, tls, buffers, until).await;
-                Wire::Tls(Box::new(secure.map_err(|failed| {
-                    let why = failed.cause.to_string();
-                    match failed.cause {
-                        SecureError::Tls(TlsError::Untrusted(_)) => UpstreamFault::Untrusted(why),
-                        _ => UpstreamFault::Handshake(why),
-                    }
-                })?))
-            }
+        let wire = match self.connect(dial, buffers, timeouts).await {
+            // Nothing was sent yet, and the address is avoided now: another one may do better.
+            Err(UpstreamFault::Handshake(_)) => self.connect(dial, buffers, timeouts).await?,
+            result => result?,
         };
         let line = Rc::new(Line {
             wire,
@@ -107,6 +107,29 @@ impl<L: Link + 'static> Upstream<L> {
         });
         tokio::task::spawn_local(watch(Rc::clone(&line), Rc::downgrade(&self.idle), self.idle_for));
         Ok(Lease { line: Some(line), idle: Rc::clone(&self.idle), idle_max: self.idle_max, reused: false })
+    }
+
+    async fn connect<D: Dial<Link = L>>(
+        &self,
+        dial: &D,
+        buffers: &Pool,
+        timeouts: &Timeouts,
+    ) -> Result<Wire<L>, UpstreamFault> {
+        let link = dial.dial(self.index, Deadline::after(timeouts.upstream_connect)).await;
+        let link = link.map_err(UpstreamFault::Dial)?;
+        let Some(tls) = &self.tls else { return Ok(Wire::Plain(link)) };
+        let (peer, until) = (link.peer(), Deadline::after(timeouts.upstream_handshake));
+        match Secure::connect(link, tls, buffers, until).await {
+            Ok(secure) => Ok(Wire::Tls(Box::new(secure))),
+            Err(failed) => {
+                dial.blame(peer);
+                let why = failed.cause.to_string();
+                Err(match failed.cause {
+                    SecureError::Tls(TlsError::Untrusted(_)) => UpstreamFault::Untrusted(why),
+                    _ => UpstreamFault::Handshake(why),
+                })
+            }
+        }
     }
 
     /// Closes all idle connections: the shard is going down.
@@ -123,12 +146,21 @@ impl<L: Link + 'static> Upstream<L> {
     }
 }
 
-/// Whether a borrower can wait as long for its response as the connection may be idle.
+/// What a borrower needs of an idle connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Whether it can wait as long for its response as the connection may be idle.
+    pub wait: Wait,
+    /// How long the connection may have been idle: what cannot be sent twice wants one that was just in use.
+    pub age_max: Duration,
+}
+
+/// How long a borrower can leave the watcher's wait in place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// It can.
+pub enum Wait {
+    /// To its end.
     Long,
-    /// It has something to do earlier.
+    /// Not at all: it has something to do earlier.
     Short,
 }
 

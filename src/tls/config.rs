@@ -103,7 +103,8 @@ pub fn server(options: &ServerOptions) -> Result<Arc<ServerConfig>, TlsConfigErr
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
     let builder = builder.map_err(TlsConfigError::Library)?.with_no_client_auth();
     let mut config = builder.with_cert_resolver(Arc::new(Identities(identities)));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    // Some clients (curl --http1.0 is one) name the older protocol, which the gate speaks as well.
+    config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.0".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsConfigError::Library)?;
     config.send_tls13_tickets = 2;
     // Tickets do it all; a table of sessions would be a lock that every shard takes.

@@ -4,8 +4,9 @@ import os
 import subprocess
 from pathlib import Path
 
-import gate as gates
 import pytest
+
+import gate as gates
 import seaweed as seaweeds
 import wire
 from gate import Gate, Route

@@ -8,6 +8,7 @@ from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
+
 from seaweed import ACCESS_KEY, BUCKET, HOST, REGION, SECRET_KEY, SeaweedFS
 
 # What a log must never hold: collected from every link made in the session, raw and decoded.

@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 import boto3
-import ports
 from botocore.config import Config
+
+import ports
 from pki import Authority
 
 REGION = "us-west-2"

@@ -15,7 +15,9 @@ def test_one_record_an_exchange_with_what_an_administrator_asks_for(gate, links,
     with gate.connect() as connection:
         for fields in ([], [("Range", "bytes=2-5")]):
             connection.exchange("GET", links.shotgrid("GET", key, user=4711).target, fields)
-        connection.exchange("GET", links.make("GET", "logged/absent.mov").target, [("Cookie", "_session_id=c00kie-s3cret")])
+        connection.exchange(
+            "GET", links.make("GET", "logged/absent.mov").target, [("Cookie", "_session_id=c00kie-s3cret")]
+        )
     poll("three records", lambda: len(gate.records()) >= seen + 3)
     whole, part, absent = gate.records()[seen:]
     for record in (whole, part):

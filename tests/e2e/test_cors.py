@@ -1,6 +1,7 @@
 """A browser's cross-origin upload: preflight, PUT with Origin, and an ETag that scripts may read."""
 
 import pytest
+
 from conftest import GATE
 from seaweed import HOST, ORIGIN
 from wire import Connection
@@ -12,7 +13,9 @@ def ask(port, host, method, link, fields, body=None):
 
 
 def cross_origin_fields(response) -> dict[str, str]:
-    return {name: value for name, value in response.lower().items() if name.startswith("access-control-") or name == "vary"}
+    return {
+        name: value for name, value in response.lower().items() if name.startswith("access-control-") or name == "vary"
+    }
 
 
 PREFLIGHT = [

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from conftest import GATE
 from links import Link
 from programs import Curl, run
@@ -205,7 +206,5 @@ def test_multipart_parts_pass_with_their_own_links(curl, gate, seaweed, links, t
         answer = curl("--upload-file", file, url)
         assert answer.status == 200
         parts.append({"PartNumber": number, "ETag": answer.fields["etag"]})
-    seaweed.admin.complete_multipart_upload(
-        Bucket=BUCKET, Key=key, UploadId=upload, MultipartUpload={"Parts": parts}
-    )
+    seaweed.admin.complete_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
     assert hashlib.sha256(seaweed.get(key)).digest() == hashlib.sha256(whole).digest()

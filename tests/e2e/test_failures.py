@@ -5,8 +5,9 @@ import socket
 import ssl
 import time
 
-import ports
 import pytest
+
+import ports
 import wire
 from conftest import GATE, RECORDER
 from gate import Route
@@ -128,7 +129,11 @@ def test_a_response_cut_short_never_looks_complete(recorded_gate, recorder, fram
             response = connection.exchange("GET", "/cut", version=version)
         except (wire.Incomplete, OSError):
             return
-        assert not response.complete or response.status >= 500, (response.head, len(response.body), connection.stream.ended)
+        assert not response.complete or response.status >= 500, (
+            response.head,
+            len(response.body),
+            connection.stream.ended,
+        )
 
 
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
@@ -317,8 +322,8 @@ def test_idle_and_abandoned_connections_leave_nothing_behind(recorded_gate, reco
     idle = [recorded_gate.connect() for _ in range(150)]
     for connection in idle[:50]:
         connection.send(b"GET /never-finished HTTP/1.1\r\nHost: " + RECORDER.encode())
-    for port in [recorded_gate.https] * 20:
-        socket.create_connection(("127.0.0.1", port)).close()
+    for _ in range(20):
+        socket.create_connection(("127.0.0.1", recorded_gate.https)).close()
     with recorded_gate.connect() as connection:
         assert connection.exchange("GET", "/while-many-idle").status == 200
     for connection in idle:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from conftest import GATE
 from programs import run
 
@@ -45,7 +46,21 @@ def test_ffprobe_reads_the_index_at_the_end(gate, authority, url):
 
 def test_every_frame_after_a_seek_is_the_frame_of_the_file(authority, url, movie):
     def frames(source, *options):
-        command = ("ffmpeg", "-v", "error", *options, "-ss", "12.5", "-i", source, "-frames:v", "10", "-f", "framemd5", "-")
+        command = (
+            "ffmpeg",
+            "-v",
+            "error",
+            *options,
+            "-ss",
+            "12.5",
+            "-i",
+            source,
+            "-frames:v",
+            "10",
+            "-f",
+            "framemd5",
+            "-",
+        )
         return [line for line in run(*command).stdout.splitlines() if not line.startswith(b"#")]
 
     through = frames(url, *trust(authority))
@@ -63,6 +78,8 @@ def test_a_whole_movie_is_decoded_without_an_error(authority, url, movie):
 
 def test_a_player_that_jumps_about_gets_every_frame(gate, authority, url):
     for at in (19, 1, 10, 5, 15):
-        done = run("ffmpeg", "-v", "error", *trust(authority), "-ss", at, "-i", url, "-frames:v", "1", "-f", "null", "-")
+        done = run(
+            "ffmpeg", "-v", "error", *trust(authority), "-ss", at, "-i", url, "-frames:v", "1", "-f", "null", "-"
+        )
         assert done.stderr == b""
     assert gate.connect(GATE).exchange("GET", "/ping").status == 200

@@ -4,8 +4,9 @@ import signal
 import subprocess
 import threading
 
-import ports
 import pytest
+
+import ports
 from conftest import RECORDER
 from gate import Route, binary
 from programs import run
@@ -26,7 +27,9 @@ def test_print_default_parses(tmp_path):
 def test_check_names_every_problem_with_its_key_and_line(recorded_gate, tmp_path):
     file = tmp_path / "broken.toml"
     good = recorded_gate.config.read_text()
-    broken = good.replace('region = "us-west-2"', 'regoin = "us-west-2"').replace('min-version = "1.2"', 'min-version = "1.1"')
+    broken = good.replace('region = "us-west-2"', 'regoin = "us-west-2"').replace(
+        'min-version = "1.2"', 'min-version = "1.1"'
+    )
     assert broken != good
     file.write_text(broken)
     for command in ("check", "run"):

@@ -4,9 +4,10 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 
-import ports
 import pytest
 import shotgun_api3
+
+import ports
 from gate import Route
 from seaweed import HOST
 from shotgrid_site import Site

@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+
 import wire
 from conftest import GATE, SECOND
-from cryptography import x509
 from programs import run
 
 

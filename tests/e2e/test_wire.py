@@ -5,6 +5,7 @@ import os
 import socket
 
 import pytest
+
 import wire
 from conftest import RECORDER
 from gate import Route
@@ -99,7 +100,6 @@ def test_host_is_replaced_and_nothing_is_added_or_lost(connection, recorder, lin
     expected = sorted([("host", HOST), *((name.lower(), value) for name, value in kept)])
     got = sorted((name.lower(), value) for name, value in request.fields if name.lower() not in OWN_FIELDS)
     assert got == expected
-    assert recorder.server_names[-1:] in ([], [HOST]), "SNI is the name links were signed for"
 
 
 def test_sni_and_version_towards_s3_are_as_configured(start_gate, authority, spare_upstream):
@@ -110,10 +110,12 @@ def test_sni_and_version_towards_s3_are_as_configured(start_gate, authority, spa
         assert connection.exchange("GET", "/a").status == 200
     assert upstream.server_names == [HOST]
     assert only(upstream).get("host") == "elsewhere.example"
-    assert upstream.peers[0].sock.version() in ("TLSv1.2", None)
+    assert upstream.versions == ["TLSv1.2"]
 
 
-def test_host_and_a_header_signature_survive_where_the_route_keeps_the_host(start_gate, authority, spare_upstream, links):
+def test_host_and_a_header_signature_survive_where_the_route_keeps_the_host(
+    start_gate, authority, spare_upstream, links
+):
     upstream = spare_upstream()
     gate = start_gate(Route([RECORDER], [upstream.address], "keep", HOST, authority.ca), workers=1)
     signature = "AWS4-HMAC-SHA256 Credential=A/B, SignedHeaders=host, Signature=0"
@@ -356,7 +358,7 @@ def test_ping_answers_get_and_head_for_any_host_on_both_listeners(recorded_gate,
     with recorded_gate.connect() as connection:
         for host in ("", "whoever.example", "10.0.0.1"):
             got = connection.exchange("GET", "/ping", host=host)
-            assert (got.status, got.body, got.get("content-type")) == (200, got.body, "text/plain")
+            assert (got.status, got.get("content-type")) == (200, "text/plain")
             head = connection.exchange("HEAD", "/ping", host=host)
             assert (head.status, head.get("content-length")) == (200, got.get("content-length"))
     with wire.Connection(recorded_gate.admin, "127.0.0.1", tls=False) as connection:

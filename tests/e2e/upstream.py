@@ -108,6 +108,7 @@ class Upstream:
         self.requests: list[Request] = []
         self.peers: list[Peer] = []
         self.server_names: list[str | None] = []
+        self.versions: list[str | None] = []
         if self.context:
             self.context.sni_callback = lambda _, name, __: self.server_names.append(name)
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
@@ -155,6 +156,7 @@ class Upstream:
             sock = raw
             if self.context:
                 sock = self.context.wrap_socket(raw, server_side=True, suppress_ragged_eofs=False)
+                self.versions.append(sock.version())
         except (OSError, ssl.SSLError):
             raw.close()
             return

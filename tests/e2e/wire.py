@@ -178,7 +178,9 @@ class Connection:
         """Sends bytes as they are."""
         self.sock.sendall(data)
 
-    def head(self, method: str, target: str | bytes, fields=(), version: str = "HTTP/1.1", host: str | None = "") -> bytes:
+    def head(
+        self, method: str, target: str | bytes, fields=(), version: str = "HTTP/1.1", host: str | None = ""
+    ) -> bytes:
         """A request head; `host` is left out when `None`."""
         target = target.encode("latin-1") if isinstance(target, str) else target
         lines = [method.encode() + b" " + target + b" " + version.encode()]

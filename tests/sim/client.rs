@@ -201,7 +201,7 @@ async fn read_one(reader: &mut Reader, request: &Planned, n: usize, progress: &P
         (_, _, Ok(Some(length))) => reader.exactly(length, &mut body, Deadline::NEVER).await,
         (_, _, Ok(None)) => {
             ends_with_stream = true;
-            reader.to_end(&mut body, Deadline::NEVER).await
+            reader.read_to_end(&mut body, Deadline::NEVER).await
         }
     };
     match result {

@@ -170,7 +170,7 @@ impl Reader {
         }
     }
 
-    pub async fn to_end(&mut self, into: &mut Vec<u8>, until: Deadline) -> Result<(), Broken> {
+    pub async fn read_to_end(&mut self, into: &mut Vec<u8>, until: Deadline) -> Result<(), Broken> {
         loop {
             let left = self.left();
             self.exactly(left, into, until).await?;

@@ -102,7 +102,7 @@ impl Theirs {
 impl End for Theirs {
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), TlsError> {
         while !bytes.is_empty() {
-            self.connection.read_tls(&mut bytes).unwrap();
+            assert!(self.connection.read_tls(&mut bytes).unwrap() > 0, "the peer takes no more");
             self.connection.process_new_packets()?;
             let mut chunk = [0; 16 * 1024];
             loop {

@@ -38,11 +38,8 @@ pub(crate) struct Memory {
     inbox: Rc<Channel>,
     outbox: Rc<Channel>,
     is_reading: Cell<bool>,
+    is_writing: Cell<bool>,
     is_interrupted: Cell<bool>,
-    /// Bytes one read gives at most.
-    pub(crate) read_max: Cell<usize>,
-    /// Sizes of the writes that were asked for.
-    pub(crate) writes: RefCell<Vec<usize>>,
 }
 
 /// Two ends with `capacity` bytes of room each way.
@@ -53,9 +50,8 @@ pub(crate) fn ends(capacity: usize) -> (Memory, Memory) {
         inbox: Rc::clone(inbox),
         outbox: Rc::clone(outbox),
         is_reading: Cell::new(false),
+        is_writing: Cell::new(false),
         is_interrupted: Cell::new(false),
-        read_max: Cell::new(usize::MAX),
-        writes: RefCell::default(),
     };
     (end(&back, &there), end(&there, &back))
 }
@@ -88,7 +84,7 @@ impl Memory {
 
 impl Link for Memory {
     async fn readable(&self, until: Deadline) -> io::Result<()> {
-        self.is_reading.set(true);
+        assert!(!self.is_reading.replace(true), "one read at a time");
         let result = by(until, |context| self.poll_readable(context)).await;
         self.is_reading.set(false);
         result
@@ -98,7 +94,7 @@ impl Link for Memory {
         assert!(into.room() > 0);
         let result = self.readable(until).await.map(|()| {
             let mut bytes = self.inbox.bytes.borrow_mut();
-            let n = bytes.len().min(into.room()).min(self.read_max.get());
+            let n = bytes.len().min(into.room());
             let taken: Vec<u8> = bytes.drain(..n).collect();
             into.append(&taken)
         });
@@ -107,7 +103,7 @@ impl Link for Memory {
     }
 
     async fn write_all(&self, mut from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
-        self.writes.borrow_mut().push(from.len());
+        assert!(!self.is_writing.replace(true), "one write at a time");
         let result = by(until, |context| {
             if self.outbox.is_broken.get() || self.outbox.has_ended.get() {
                 return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -116,10 +112,13 @@ impl Link for Memory {
             let n = room.min(from.len());
             self.outbox.bytes.borrow_mut().extend(&from.filled()[..n]);
             from.consume(n);
-            self.outbox.wake();
+            if n > 0 {
+                self.outbox.wake();
+            }
             if from.is_empty() { Poll::Ready(Ok(())) } else { self.outbox.pending(context) }
         });
         let result = result.await;
+        self.is_writing.set(false);
         (result, from)
     }
 

@@ -78,6 +78,20 @@ impl<L: Link> Link for Wire<L> {
         }
     }
 
+    fn is_quiet(&self) -> bool {
+        match self {
+            Self::Plain(link) => link.is_quiet(),
+            Self::Tls(secure) => secure.is_quiet(),
+        }
+    }
+
+    fn is_broken(&self) -> bool {
+        match self {
+            Self::Plain(link) => link.is_broken(),
+            Self::Tls(secure) => secure.is_broken(),
+        }
+    }
+
     fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Plain(link) => link.peer(),
