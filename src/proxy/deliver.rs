@@ -59,7 +59,11 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
         mut reader: Reader,
         delivered: &mut Delivered,
     ) -> Result<(), Failure> {
-        // What is already here rides with the head.
+        // What is already here rides with the head; a short body is often right behind it.
+        let missing = reader.remaining().map_or(0, |remaining| remaining.saturating_sub(from.len() as u64));
+        if missing > 0 && missing <= from.room().min(out.room()) as u64 && !self.upstream.is_quiet() {
+            from = self.read(from, &reader).await?.ok_or(UpstreamFault::ResponseTruncated)?;
+        }
         let window = from.len().min(out.room());
         let used = self.take(&mut reader, &from.filled()[..window], &mut out, delivered)?;
         from.consume(used);

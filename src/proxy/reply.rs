@@ -9,7 +9,7 @@ use crate::proxy::connection::Client;
 use crate::proxy::failure::{Failure, Row};
 use crate::proxy::forward::{self, After};
 use crate::proxy::relay::write_client;
-use crate::proxy::shard::Shard;
+use crate::proxy::shard::{RequestId, Shard};
 use crate::s3::error::ErrorBody;
 
 /// Whom an answer is for, as far as that is known.
@@ -55,15 +55,16 @@ pub async fn failure<L, D, S>(
     shard: &Shard<D, S>,
     to: &Addressee,
     row: &Row,
-    id: &str,
+    id: RequestId,
 ) -> Result<u64, Failure>
 where
     L: Link,
     D: Dial,
     S: AccessSink,
 {
+    let id = id.to_string();
     let mut body = Vec::with_capacity(1024);
-    ErrorBody { code: row.code, message: &row.message, resource: &to.path, request_id: id }.write(&mut body);
+    ErrorBody { code: row.code, message: &row.message, resource: &to.path, request_id: &id }.write(&mut body);
     let all: [(&[u8], &[u8]); 4] = [
         (b"Content-Type", b"application/xml"),
         (b"x-filmgate-error", row.slug.as_bytes()),

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -94,12 +95,12 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         self.heads.try_acquire().ok()
     }
 
-    /// The next request id: 16 hexadecimal digits of shard and start, 8 or more of the request.
+    /// The next request id.
     #[must_use]
-    pub fn request_id(&self) -> String {
-        let next = self.ids.next.get();
-        self.ids.next.set(next + 1);
-        format!("{:016x}{next:08x}", self.ids.prefix)
+    pub fn request_id(&self) -> RequestId {
+        let number = self.ids.next.get();
+        self.ids.next.set(number + 1);
+        RequestId { prefix: self.ids.prefix, number }
     }
 
     /// Tells every idle client goodbye and lets the busy ones finish their exchange.
@@ -171,6 +172,20 @@ async fn acquire(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> 
     match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire()).await {
         Some(Ok(permit)) => Ok(permit),
         _ => Err(Failure::Overloaded),
+    }
+}
+
+/// Names one exchange in logs and in the gate's own answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestId {
+    prefix: u64,
+    number: u64,
+}
+
+impl fmt::Display for RequestId {
+    /// 16 hexadecimal digits of shard and start, 8 or more of the request.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}{:08x}", self.prefix, self.number)
     }
 }
 

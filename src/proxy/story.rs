@@ -11,13 +11,14 @@ use crate::proxy::deliver::Delivered;
 use crate::proxy::exchange::Request;
 use crate::proxy::failure::{ClientFault, Failure, Row, UpstreamFault};
 use crate::proxy::secure::Wire;
+use crate::proxy::shard::RequestId;
 use crate::s3::operation;
 use crate::tls::config::Version;
 
 /// The record of an exchange while it is being written.
 pub struct Story {
     record: AccessRecord,
-    id: String,
+    id: RequestId,
     begun: Instant,
     upstream_begun: Option<Instant>,
     response_begun: bool,
@@ -28,7 +29,7 @@ pub struct Story {
 impl Story {
     /// An exchange begins.
     #[must_use]
-    pub fn begin<L: Link>(wire: &Wire<L>, id: String, begun: Now, is_wanted: bool) -> Self {
+    pub fn begin<L: Link>(wire: &Wire<L>, id: RequestId, begun: Now, is_wanted: bool) -> Self {
         let peer = wire.peer().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let mut record = AccessRecord::new(begun.wall, peer);
         record.tls = wire.tls_version().map(|version| match version {
@@ -36,14 +37,14 @@ impl Story {
             Version::Tls13 => "1.3",
         });
         record.ended = Ended { by: Party::Gate, at: Phase::Complete };
-        record.id = is_wanted.then(|| Text::of(&id));
+        record.id = is_wanted.then(|| Text::of(id.to_string()));
         Self { record, id, begun: begun.mono, upstream_begun: None, response_begun: false, is_wanted }
     }
 
     /// The request's id.
     #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
+    pub fn id(&self) -> RequestId {
+        self.id
     }
 
     /// What the client wants.
@@ -131,7 +132,7 @@ impl Story {
             self.record.status = status;
         }
         match failure {
-            Failure::Upstream(fault) => warn(&self.id, fault, row),
+            Failure::Upstream(fault) => warn(self.id, fault, row),
             Failure::Client(ClientFault::UnknownHost) => {
                 tracing::warn!(id = %self.id, host = self.record.host.as_ref().map(Text::shown), "no route has this host");
             }
@@ -154,7 +155,7 @@ impl Story {
 }
 
 /// An upstream that fails is the administrator's business; the detail goes to the journal, not only to the client.
-fn warn(id: &str, fault: &UpstreamFault, row: &Row) {
+fn warn(id: RequestId, fault: &UpstreamFault, row: &Row) {
     match fault {
         UpstreamFault::Dial(error) => tracing::warn!(%id, failure = row.slug, %error, "no connection to the upstream"),
         UpstreamFault::Untrusted(why) | UpstreamFault::Handshake(why) => {
