@@ -4,7 +4,6 @@
 //! `SIM_TRACE=1` says what happens in it.
 
 #![allow(missing_docs, unreachable_pub, reason = "one test crate, no users")]
-#![allow(clippy::disallowed_methods, reason = "a script may give up waiting; the line may not")]
 #![allow(clippy::disallowed_methods, reason = "a simulated world reads its own virtual clock")]
 
 mod checks;
