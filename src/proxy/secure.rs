@@ -128,6 +128,11 @@ impl<L: Link> Secure<L> {
             if state == OpenState::PeerClosed {
                 return Err(SecureError::Closed);
             }
+            // A peer that says nothing costs no buffer.
+            let has_part = self.state.borrow().incoming.is_some();
+            if !has_part {
+                self.link.readable(until).await?;
+            }
             if self.fill(until).await? == 0 {
                 return Err(SecureError::Closed);
             }
