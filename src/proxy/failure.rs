@@ -236,3 +236,117 @@ impl UpstreamFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// Every failure there is, in the order of the table.
+    fn all() -> Vec<Failure> {
+        let client = [
+            ClientFault::PlainHttp,
+            ClientFault::Head(HeadError::LineTooLarge),
+            ClientFault::Head(HeadError::TooLarge),
+            ClientFault::Head(HeadError::TooManyFields),
+            ClientFault::Head(HeadError::Version),
+            ClientFault::Head(HeadError::Malformed("a bare line feed")),
+            ClientFault::HeadTimedOut,
+            ClientFault::Framing(FramingError::Length("two lengths")),
+            ClientFault::Framing(FramingError::UnknownCoding),
+            ClientFault::Framing(FramingError::Host("no host")),
+            ClientFault::Method,
+            ClientFault::Expectation,
+            ClientFault::UnknownHost,
+            ClientFault::SpoolExceeded,
+            ClientFault::LengthRequired,
+            ClientFault::BodyMalformed,
+            ClientFault::BodyIncomplete,
+            ClientFault::BodyTimedOut,
+            ClientFault::Gone,
+            ClientFault::Stalled,
+        ];
+        let upstream = [
+            UpstreamFault::Dial(DialError::Unresolved("no such name".into())),
+            UpstreamFault::Dial(DialError::Unreachable(io::ErrorKind::ConnectionRefused.into(), 2)),
+            UpstreamFault::Dial(DialError::TimedOut),
+            UpstreamFault::Untrusted("expired".into()),
+            UpstreamFault::Handshake("no version in common".into()),
+            UpstreamFault::Stalled,
+            UpstreamFault::Closed,
+            UpstreamFault::TimedOut,
+            UpstreamFault::Malformed("no status line"),
+            UpstreamFault::ResponseTruncated,
+            UpstreamFault::ResponseStalled,
+            UpstreamFault::ResponseMalformed,
+        ];
+        client
+            .into_iter()
+            .map(Failure::from)
+            .chain(upstream.into_iter().map(Failure::from))
+            .chain([Failure::Overloaded])
+            .collect()
+    }
+
+    #[test]
+    fn the_table_is_this_one() {
+        let seen: Vec<_> = all().iter().map(|failure| (failure.row().status, failure.row().slug)).collect();
+        let expected = [
+            (400, "plain-http"),
+            (414, "line-too-large"),
+            (431, "head-too-large"),
+            (431, "head-too-large"),
+            (505, "version"),
+            (400, "head-malformed"),
+            (408, "head-timeout"),
+            (400, "framing"),
+            (501, "transfer-coding"),
+            (400, "framing"),
+            (405, "method"),
+            (417, "expectation"),
+            (421, "unknown-host"),
+            (413, "spool-exceeded"),
+            (411, "length-required"),
+            (400, "body-malformed"),
+            (400, "body-incomplete"),
+            (408, "body-timeout"),
+            (499, "client-gone"),
+            (499, "client-stalled"),
+            (502, "upstream-unresolved"),
+            (502, "upstream-unreachable"),
+            (504, "upstream-connect-timeout"),
+            (502, "upstream-untrusted"),
+            (502, "upstream-handshake"),
+            (504, "upstream-stalled"),
+            (502, "upstream-closed"),
+            (504, "upstream-timeout"),
+            (502, "upstream-malformed"),
+            (599, "response-truncated"),
+            (599, "response-stalled"),
+            (599, "response-malformed"),
+            (503, "overloaded"),
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn no_row_claims_success_and_shotgun_api3_is_never_told_to_repeat_an_upload() {
+        for failure in all() {
+            let row = failure.row();
+            assert!(row.status >= 400, "{}", row.slug);
+            assert!(row.status != 500, "{}: shotgun_api3 repeats a part after 500 without its bytes", row.slug);
+            assert_eq!(row.status == 503, matches!(failure, Failure::Overloaded), "{}", row.slug);
+            assert!(!row.message.is_empty() && !row.code.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_answered_any_more_is_not_answered() {
+        let silent: Vec<_> =
+            all().iter().map(Failure::row).filter(|row| !row.is_answered()).map(|row| row.slug).collect();
+        let expected =
+            ["client-gone", "client-stalled", "response-truncated", "response-stalled", "response-malformed"];
+        assert_eq!(silent, expected);
+    }
+}

@@ -197,3 +197,111 @@ fn stays_behind(fields: &Fields, block: &[u8], name: &[u8], body_stays_chunked: 
     }
     is_hop_by_hop(name) || named_by_connection(fields, block, name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::route::Mode;
+
+    fn route(host: UpstreamHost) -> Route {
+        Route {
+            hosts: vec!["s3-proxy.studio.test".into()],
+            default: false,
+            bucket: "media".into(),
+            region: "us-west-2".into(),
+            mode: Mode::PassThrough,
+            host,
+            upstream: 0,
+        }
+    }
+
+    fn replaced() -> Route {
+        route(UpstreamHost::Replace("media.s3.us-west-2.amazonaws.com".into()))
+    }
+
+    fn forwarded(block: &str, route: &Route, sending: Sending, expects_continue: bool) -> String {
+        let head = RequestHead::parse(block.as_bytes()).unwrap();
+        let mut out = Buffer::detached(4096);
+        request(&mut out, &head, block.as_bytes(), route, sending, expects_continue).unwrap();
+        String::from_utf8(out.filled().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn the_target_is_the_bytes_that_came_and_host_is_the_one_that_was_signed() {
+        let block =
+            "GET /a/../b//c%2Fd%20e+f%zz?X-Amz-Signature=1&k=%2b HTTP/1.1\r\nHost: s3-proxy.studio.test:443\r\n\r\n";
+        assert_eq!(
+            forwarded(block, &replaced(), Sending::AsReceived, false),
+            "GET /a/../b//c%2Fd%20e+f%zz?X-Amz-Signature=1&k=%2b HTTP/1.1\r\nHost: media.s3.us-west-2.amazonaws.com\r\n\r\n"
+        );
+        assert!(
+            forwarded(block, &route(UpstreamHost::Keep), Sending::AsReceived, false)
+                .contains("\r\nHost: s3-proxy.studio.test:443\r\n")
+        );
+    }
+
+    #[test]
+    fn authorization_stays_only_where_host_is_kept_and_the_query_is_not_signed() {
+        let with = |query: &str| {
+            format!(
+                "GET /k{query} HTTP/1.1\r\nHost: h\r\nAuthorization: AWS4-HMAC-SHA256 x\r\nCookie: _session_id=1\r\n\r\n"
+            )
+        };
+        let keeps =
+            |block: &str, route: &Route| forwarded(block, route, Sending::AsReceived, false).contains("Authorization");
+        let kept = route(UpstreamHost::Keep);
+        assert!(keeps(&with(""), &kept));
+        assert!(keeps(&with("?partNumber=1"), &kept));
+        assert!(!keeps(&with("?X-Amz-Signature=1"), &kept));
+        assert!(!keeps(&with("?x-amz-signature=1"), &kept));
+        assert!(!keeps(&with("?AWSAccessKeyId=A&Signature=B"), &kept));
+        assert!(!keeps(&with(""), &replaced()));
+        assert!(!forwarded(&with(""), &kept, Sending::AsReceived, false).contains("Cookie"));
+    }
+
+    #[test]
+    fn hop_by_hop_fields_stay_behind_and_all_others_pass_in_order() {
+        let block = "PUT /k HTTP/1.1\r\nHost: h\r\nRange: bytes=0-\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nTE: trailers\r\n\
+                     Keep-Alive: 5\r\nUpgrade: h2c\r\nIf-None-Match: \"e\"\r\nx-amz-acl: private\r\nContent-Size: 3\r\n\
+                     Origin: https://o\r\nContent-Length: 3\r\n\r\n";
+        assert_eq!(
+            forwarded(block, &replaced(), Sending::AsReceived, false),
+            "PUT /k HTTP/1.1\r\nHost: media.s3.us-west-2.amazonaws.com\r\nRange: bytes=0-\r\nIf-None-Match: \"e\"\r\n\
+             x-amz-acl: private\r\nContent-Size: 3\r\nOrigin: https://o\r\nContent-Length: 3\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn an_upload_always_says_its_length_unless_it_is_aws_chunked() {
+        let bare = "PUT /k HTTP/1.1\r\nHost: h\r\n\r\n";
+        assert!(forwarded(bare, &replaced(), Sending::AsReceived, false).ends_with("\r\nContent-Length: 0\r\n\r\n"));
+        assert!(
+            !forwarded("GET /k HTTP/1.1\r\nHost: h\r\n\r\n", &replaced(), Sending::AsReceived, false)
+                .contains("Length")
+        );
+        let chunked =
+            "PUT /k HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTrailer: x\r\nExpect: 100-continue\r\n\r\n";
+        let spooled = forwarded(chunked, &replaced(), Sending::Spooled(7), false);
+        assert!(spooled.ends_with("\r\nContent-Length: 7\r\n\r\n"));
+        assert!(!spooled.contains("chunked") && !spooled.contains("Trailer") && !spooled.contains("Expect"));
+        let passed = forwarded(chunked, &replaced(), Sending::Chunked, true);
+        assert!(passed.contains("\r\nTrailer: x\r\n"));
+        assert!(passed.ends_with("\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_response_passes_unchanged_but_for_its_connection() {
+        let block = "HTTP/1.1 206 Partial Content\r\nx-amz-request-id: R\r\nETag: \"e\"\r\nServer: AmazonS3\r\nConnection: close\r\n\
+                     Content-Length: 3\r\n\r\n";
+        let written = |version, after| {
+            let head = ResponseHead::parse(block.as_bytes()).unwrap();
+            let mut out = Buffer::detached(4096);
+            response(&mut out, &head, block.as_bytes(), ResponseBody::Length(3), version, after).unwrap();
+            String::from_utf8(out.filled().to_vec()).unwrap()
+        };
+        let same = "HTTP/1.1 206 Partial Content\r\nx-amz-request-id: R\r\nETag: \"e\"\r\nServer: AmazonS3\r\nContent-Length: 3\r\n";
+        assert_eq!(written(Version::Http11, After::Keep), format!("{same}\r\n"));
+        assert_eq!(written(Version::Http11, After::Close), format!("{same}Connection: close\r\n\r\n"));
+        assert_eq!(written(Version::Http10, After::Keep), format!("{same}Connection: keep-alive\r\n\r\n"));
+    }
+}
