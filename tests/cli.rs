@@ -68,6 +68,13 @@ fn print_default_prints_the_file_of_the_table_of_keys() {
 }
 
 #[test]
+fn the_packaged_file_is_what_print_default_prints() {
+    let packaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/filmgate.toml");
+    let packaged = std::fs::read_to_string(packaged).unwrap();
+    assert_eq!(packaged, out(&filmgate(&["print-default"])), "filmgate print-default > packaging/filmgate.toml");
+}
+
+#[test]
 fn check_of_a_good_file_prints_its_routes_and_exits_with_0() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("gate.toml");

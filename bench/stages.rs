@@ -1,0 +1,228 @@
+//! What each stage of the line costs, without a socket: `cargo bench --bench stages`.
+
+use std::hint::black_box;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use filmgate::buffer::Buffer;
+use filmgate::http::body::{Chunked, Reader};
+use filmgate::http::framing;
+use filmgate::http::head::{RequestHead, ResponseHead, Scan, Version};
+use filmgate::limits::BUFFER_BYTES;
+use filmgate::policy::route::{Mode, Route, RouteTable, UpstreamHost};
+use filmgate::proxy::forward::{self, After, Sending};
+use filmgate::tls::config::{self, ClientOptions, Identity, ServerOptions};
+use filmgate::tls::session::Session;
+
+const HOST: &str = "s3-proxy.mystudio.com";
+const BODY_BYTES: usize = 64 * 1024;
+const ROUTES: usize = 16;
+
+/// What a browser sends for a version's movie: a link presigned with temporary credentials, 1.3 KB in all.
+fn request_head() -> Vec<u8> {
+    let token = "IQoJb3JpZ2luX2VjEJr%2F%2F%2F%2F%2FwEaCXVzLXdlc3QtMiJHMEUCIQD4".repeat(6);
+    let head = format!(
+        "GET /0a1b2c3d/4e5f6a7b/Version/112358/sq010_sh0420_comp_v017.mov?response-content-disposition=filename%3D%22\
+         sq010_sh0420_comp_v017.mov%22&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAEXAMPLEEXAMPLE00%2F20260101\
+         %2Fus-west-2%2Fs3%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires=900&X-Amz-SignedHeaders=host&\
+         X-Amz-Security-Token={token}&X-Amz-Signature={signature} HTTP/1.1\r\n\
+         Host: {HOST}\r\n\
+         User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\
+         \r\nAccept: */*\r\nAccept-Encoding: identity;q=1, *;q=0\r\nAccept-Language: en-US,en;q=0.9\r\n\
+         Referer: https://mystudio.shotgrid.autodesk.com/\r\nRange: bytes=0-\r\nSec-Fetch-Dest: video\r\n\
+         Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Site: cross-site\r\nConnection: keep-alive\r\n\r\n",
+        signature = "0123456789abcdef".repeat(4),
+    );
+    assert!((1250..1400).contains(&head.len()), "{} bytes", head.len());
+    head.into_bytes()
+}
+
+/// What S3 answers to it.
+fn response_head() -> Vec<u8> {
+    let head = "HTTP/1.1 206 Partial Content\r\n\
+        x-amz-id-2: Uuag1LuByRx9e6j5Onimru9pO4ZVKnJ2Qz7/C1NPcfTWAtRPfTaOFgZ0Jk6SEXAMPLEw1u8f0aKt=\r\n\
+        x-amz-request-id: 656C76696E6727732\r\nDate: Thu, 01 Jan 2026 00:00:01 GMT\r\n\
+        Last-Modified: Wed, 31 Dec 2025 18:12:45 GMT\r\nETag: \"d41d8cd98f00b204e9800998ecf8427e-17\"\r\n\
+        x-amz-server-side-encryption: AES256\r\nx-amz-version-id: 3HL4kqtJvjVBH40Nrjfkd.EXAMPLE\r\n\
+        Content-Disposition: filename=\"sq010_sh0420_comp_v017.mov\"\r\nAccept-Ranges: bytes\r\n\
+        Content-Range: bytes 0-142606335/142606336\r\nContent-Type: video/quicktime\r\nContent-Length: 142606336\r\n\
+        Server: AmazonS3\r\n\r\n";
+    head.as_bytes().to_vec()
+}
+
+fn routes() -> RouteTable {
+    let route = |number: usize| Route {
+        hosts: if number == 0 { vec![HOST.into()] } else { vec![format!("media-{number:02}.mystudio.com")] },
+        default: false,
+        bucket: format!("mystudio-media-{number:02}"),
+        region: "us-west-2".into(),
+        mode: Mode::PassThrough,
+        host: UpstreamHost::Replace(format!("mystudio-media-{number:02}.s3.us-west-2.amazonaws.com")),
+        upstream: number,
+    };
+    RouteTable::new((0..ROUTES).map(route).collect())
+}
+
+fn request(c: &mut Criterion) {
+    let block = request_head();
+    let parsed = RequestHead::parse(&block).unwrap();
+    let routes = routes();
+    let route = routes.find(HOST.as_bytes()).unwrap();
+    let mut group = c.benchmark_group("request");
+    group.throughput(Throughput::Bytes(block.len() as u64));
+    group.bench_function("scan and parse", |b| {
+        let mut head = RequestHead::default();
+        b.iter(|| {
+            let end = Scan::default().feed(black_box(&block)).unwrap().unwrap();
+            head.parse_into(&block[..end]).unwrap();
+        });
+    });
+    group.bench_function("framing and authority", |b| {
+        b.iter(|| {
+            let body = framing::request(black_box(&parsed), &block).unwrap();
+            (body, framing::authority(&parsed, &block).unwrap())
+        });
+    });
+    group.bench_function("forward", |b| {
+        let mut out = Buffer::detached(BUFFER_BYTES);
+        b.iter(|| {
+            out.clear();
+            forward::request(&mut out, black_box(&parsed), &block, route, Sending::AsReceived, false).unwrap();
+            out.len()
+        });
+    });
+    group.finish();
+}
+
+fn routing(c: &mut Criterion) {
+    let routes = routes();
+    let mut group = c.benchmark_group("routing");
+    group.throughput(Throughput::Elements(1));
+    for (case, authority, known) in
+        [("known", "S3-Proxy.MyStudio.com:443", true), ("unknown", "elsewhere.example", false)]
+    {
+        assert_eq!(routes.find(authority.as_bytes()).is_some(), known);
+        let id = BenchmarkId::new(format!("{case} name among routes"), ROUTES);
+        group.bench_function(id, |b| {
+            b.iter(|| routes.find(black_box(authority.as_bytes())).map(|route| route.upstream))
+        });
+    }
+    group.finish();
+}
+
+fn response(c: &mut Criterion) {
+    let block = response_head();
+    let parsed = ResponseHead::parse(&block).unwrap();
+    let body = framing::response(&parsed, &block, b"GET").unwrap();
+    let mut group = c.benchmark_group("response");
+    group.throughput(Throughput::Bytes(block.len() as u64));
+    group.bench_function("scan, parse and framing", |b| {
+        let mut head = ResponseHead::default();
+        b.iter(|| {
+            let end = Scan::default().feed(black_box(&block)).unwrap().unwrap();
+            head.parse_into(&block[..end]).unwrap();
+            framing::response(&head, &block, b"GET").unwrap()
+        });
+    });
+    group.bench_function("forward", |b| {
+        let mut out = Buffer::detached(BUFFER_BYTES);
+        b.iter(|| {
+            out.clear();
+            forward::response(&mut out, black_box(&parsed), &block, body, Version::Http11, After::Keep).unwrap();
+            out.len()
+        });
+    });
+    group.finish();
+}
+
+fn chunked(c: &mut Criterion) {
+    let mut group = c.benchmark_group("chunked");
+    group.throughput(Throughput::Bytes(BODY_BYTES as u64));
+    for chunk_bytes in [256, 8 * 1024, BODY_BYTES] {
+        let mut wire = Vec::new();
+        for _ in 0..BODY_BYTES / chunk_bytes {
+            wire.extend_from_slice(format!("{chunk_bytes:x}\r\n").as_bytes());
+            wire.resize(wire.len() + chunk_bytes, b'x');
+            wire.extend_from_slice(b"\r\n");
+        }
+        wire.extend_from_slice(b"0\r\n\r\n");
+        group.bench_function(BenchmarkId::new("validate, bytes a chunk", chunk_bytes), |b| {
+            b.iter(|| {
+                let skim = Reader::Chunked(Chunked::new()).skim(black_box(&wire)).unwrap();
+                assert!(skim.done && skim.payload == BODY_BYTES);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A server's and a client's session after their handshake.
+fn sessions(version: config::Version) -> (Session, Session) {
+    let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, private_key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
+    let ca_file = Some(certificate.clone());
+    let identities = vec![Identity { certificate, private_key }];
+    let serving = config::server(&ServerOptions { identities, min_version: config::Version::Tls12 }).unwrap();
+    let calling = config::client(&ClientOptions { server_name: HOST.into(), ca_file, max_version: version }).unwrap();
+    let (mut server, mut client) = (Session::server(&serving).unwrap(), Session::client(&calling).unwrap());
+    let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+    loop {
+        let opened = client.open(&mut to_client, &mut [], &mut to_server).unwrap();
+        to_client.drain(..opened.consumed);
+        if to_server.is_empty() {
+            break;
+        }
+        let opened = server.open(&mut to_server, &mut [], &mut to_client).unwrap();
+        to_server.drain(..opened.consumed);
+    }
+    assert!(!server.is_handshaking() && !client.is_handshaking() && server.version() == Some(version));
+    (server, client)
+}
+
+fn seal(session: &mut Session, plain: &[u8], wire: &mut [u8]) -> usize {
+    let sealed = session.seal(plain, wire).unwrap();
+    assert_eq!(sealed.consumed, plain.len());
+    sealed.written
+}
+
+fn open(session: &mut Session, wire: &mut [u8], plain: &mut [u8], protocol: &mut Vec<u8>) {
+    let (mut consumed, mut produced) = (0, 0);
+    while produced < plain.len() {
+        let opened = session.open(&mut wire[consumed..], &mut plain[produced..], protocol).unwrap();
+        assert!(opened.produced > 0, "the session is stuck");
+        consumed += opened.consumed;
+        produced += opened.produced;
+    }
+}
+
+fn tls(c: &mut Criterion) {
+    let mut group = c.benchmark_group("tls");
+    group.throughput(Throughput::Bytes(BODY_BYTES as u64));
+    let plain = vec![b'x'; BODY_BYTES];
+    for (name, version) in [("1.2", config::Version::Tls12), ("1.3", config::Version::Tls13)] {
+        let mut wire = vec![0; Session::sealed_len(BODY_BYTES)];
+        group.bench_function(BenchmarkId::new("seal", name), |b| {
+            let (mut server, _client) = sessions(version);
+            b.iter(|| seal(&mut server, black_box(&plain), &mut wire));
+        });
+        group.bench_function(BenchmarkId::new("open", name), |b| {
+            let (mut server, mut client) = sessions(version);
+            let (mut opened, mut protocol) = (vec![0; BODY_BYTES], Vec::new());
+            let sealed = || {
+                let mut wire = vec![0; Session::sealed_len(BODY_BYTES)];
+                let written = seal(&mut server, &plain, &mut wire);
+                wire.truncate(written);
+                wire
+            };
+            let opening = |wire: &mut Vec<u8>| open(&mut client, wire, &mut opened, &mut protocol);
+            b.iter_batched_ref(sealed, opening, BatchSize::SmallInput);
+            assert_eq!(opened, plain);
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(stages, request, routing, response, chunked, tls);
+criterion_main!(stages);
