@@ -19,7 +19,7 @@ const ROUTES: usize = 16;
 
 /// What a browser sends for a version's movie: a link presigned with temporary credentials, 1.3 KB in all.
 fn request_head() -> Vec<u8> {
-    let token = "IQoJb3JpZ2luX2VjEJr%2F%2F%2F%2F%2FwEaCXVzLXdlc3QtMiJHMEUCIQD4".repeat(6);
+    let token = "IQoJb3JpZ2luX2VjEJr%2F%2F%2F%2F%2FwEaCXVzLXdlc3QtMiJHMEUCIQD4".repeat(8);
     let head = format!(
         "GET /0a1b2c3d/4e5f6a7b/Version/112358/sq010_sh0420_comp_v017.mov?response-content-disposition=filename%3D%22\
          sq010_sh0420_comp_v017.mov%22&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAEXAMPLEEXAMPLE00%2F20260101\
@@ -217,7 +217,7 @@ fn tls(c: &mut Criterion) {
                 wire
             };
             let opening = |wire: &mut Vec<u8>| open(&mut client, wire, &mut opened, &mut protocol);
-            b.iter_batched_ref(sealed, opening, BatchSize::SmallInput);
+            b.iter_batched_ref(sealed, opening, BatchSize::LargeInput);
             assert_eq!(opened, plain);
         });
     }
