@@ -47,12 +47,6 @@ impl Buffer {
         &mut self.bytes[self.end..]
     }
 
-    /// The filled bytes and the room behind them at once.
-    pub fn split_mut(&mut self) -> (&mut [u8], &mut [u8]) {
-        let (head, spare) = self.bytes.split_at_mut(self.end);
-        (&mut head[self.start..], spare)
-    }
-
     /// Bytes of room behind the filled window.
     #[must_use]
     pub fn room(&self) -> usize {

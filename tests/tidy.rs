@@ -60,7 +60,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("signal_hook", &["server"]),
     ("tracing", &["*"]),
     ("tracing_subscriber", &["server"]),
-    ("aws_lc_rs", &["tls", "demo"]),
     ("aws_credential_types", &["sign"]),
     ("aws_lc_rs", &["demo", "tls"]),
     ("aws_sigv4", &["sign"]),

@@ -136,16 +136,17 @@ where
     if buffer.capacity() < limits::BUFFER_BYTES || buffer.room() < limits::HEAD_BYTES_MAX {
         buffer.compact();
     }
-    let mut _room = None;
+    let mut room = None;
     loop {
         if !buffer.is_empty() {
             match scan.feed(buffer.filled()) {
                 Ok(Some(head_len)) => return Awaited::Head(buffer, head_len, begun),
-                Ok(None) if _room.is_none() => match shard.head_room() {
-                    Some(room) => _room = Some(room),
-                    None => return Awaited::Failed(Failure::Overloaded, begun),
-                },
-                Ok(None) => {}
+                Ok(None) => {
+                    room = room.or_else(|| shard.head_room());
+                    if room.is_none() {
+                        return Awaited::Failed(Failure::Overloaded, begun);
+                    }
+                }
                 Err(error) => return Awaited::Failed(ClientFault::Head(error).into(), begun),
             }
         }

@@ -181,7 +181,8 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         let waited = self.client.readable(until).await;
         let (result, buffer) = match waited {
             Ok(()) => {
-                let (result, buffer) = self.client.read(self.buffer_for(upload.reader.remaining()), until).await;
+                let (result, buffer) =
+                    self.client.read(buffer_for(self.buffers, upload.reader.remaining()), until).await;
                 (result, Some(buffer))
             }
             Err(error) => (Err(error), None),
@@ -299,17 +300,9 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             return Err(malformed());
         }
         if status == 100 && turn.holds_back.replace(false) {
-            return self.say_continue().await;
+            return say_continue(self.client, self.buffers, self.timeouts.client_write).await;
         }
         Ok(())
-    }
-
-    async fn say_continue(&self) -> Result<(), Failure> {
-        say_continue(self.client, self.buffers, self.timeouts.client_write).await
-    }
-
-    fn buffer_for(&self, remaining: Option<u64>) -> Buffer {
-        buffer_for(self.buffers, remaining)
     }
 }
 

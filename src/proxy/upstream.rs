@@ -138,12 +138,6 @@ impl<L: Link + 'static> Upstream<L> {
             line.retire();
         }
     }
-
-    /// Number of idle connections.
-    #[must_use]
-    pub fn idle_len(&self) -> usize {
-        self.idle.borrow().len()
-    }
 }
 
 /// What a borrower needs of an idle connection.

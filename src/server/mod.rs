@@ -173,18 +173,6 @@ impl Gate {
         &self.https
     }
 
-    /// Where it listens without.
-    #[must_use]
-    pub fn http_addrs(&self) -> &[SocketAddr] {
-        &self.http
-    }
-
-    /// Where it answers questions about its health.
-    #[must_use]
-    pub fn admin_addr(&self) -> Option<SocketAddr> {
-        self.admin.as_ref().map(Admin::local_addr)
-    }
-
     /// Opens the access log anew, after somebody has moved the file away.
     pub fn reopen_log(&self) {
         self.access.reopen();

@@ -40,11 +40,11 @@ http {{
         listen 127.0.0.1:{port} ssl;
         ssl_certificate {certificate};
         ssl_certificate_key {key};
-        root {directory}/root;
+        root {directory}/store;
         dav_methods PUT;
         # Without a limit nginx serves one connection until its socket is full, and others wait for seconds.
         location /shared/ {{
-            alias {directory}/root/;
+            alias {directory}/store/;
             limit_rate 20m;
         }}
     }}
@@ -56,16 +56,16 @@ http {{
 def nginx(workspace, upstream_identity):
     """Serves and takes files over TLS; its port and its directory of files."""
     directory = workspace / "nginx"
-    (directory / "root").mkdir(parents=True)
+    (directory / "store").mkdir(parents=True)
     port = ports.free()
     names = {"certificate": upstream_identity.certificate, "key": upstream_identity.key}
     (directory / "nginx.conf").write_text(NGINX.format(directory=directory, port=port, **names))
     server = subprocess.Popen(["nginx", "-e", directory / "error.log", "-c", directory / "nginx.conf"])
     ports.poll("nginx", lambda: server.poll() is None and ports.answers(port))
-    yield port, directory / "root"
+    yield port, directory / "store"
     server.terminate()
     server.wait(10)
-    shutil.rmtree(directory / "root")
+    shutil.rmtree(directory / "store")
 
 
 @pytest.fixture(scope="module")

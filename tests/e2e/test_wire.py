@@ -422,3 +422,25 @@ def test_a_reused_connection_that_dies_before_an_answer_is_retried_once(recorded
         for number in range(10):
             assert connection.exchange("GET", f"/{number}").status == 200
     assert len(recorder.requests) > 10, "some died and were asked again"
+
+
+@pytest.mark.parametrize(("method", "size"), [("PUT", 1_000_000), ("POST", 10)])
+def test_what_cannot_be_repeated_is_not_repeated(recorded_gate, recorder, method, size):
+    """A body that is no longer at hand, or a method that may have had its effect."""
+
+    def script(request, peer):
+        peer.read_body(request)
+        if request.method == "GET":
+            peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        else:
+            peer.reset()
+
+    recorder.script = script
+    with recorded_gate.connect() as connection:
+        assert connection.exchange("GET", "/before").status == 200
+        response = connection.exchange(method, "/once", body=bytes(size))
+    assert (response.status, response.get("x-filmgate-error")) == (502, "upstream-closed")
+    first, *others = recorder.requests
+    assert [request.method for request in others] == [method]
+    if method == "PUT":
+        assert others[0].peer is first.peer, "only a reused connection would be tempting"
