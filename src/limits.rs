@@ -15,6 +15,9 @@ pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Field lines in one message head.
 pub const HEAD_FIELDS_MAX: usize = 128;
 
+/// Parsed heads, a request's and a response's, that a shard keeps for the exchanges to come.
+pub const PARSED_HEADS_KEPT_MAX: usize = 256;
+
 /// Bytes of the trailer section of a chunked body, field lines included.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 

@@ -103,8 +103,6 @@ pub struct Transfer<'a, L: Link, U: Link> {
 pub struct Received {
     /// Starts with the head; what follows is body.
     pub buffer: Buffer,
-    /// The parsed head, as ranges into `buffer`.
-    pub head: ResponseHead,
     /// Bytes of the head.
     pub head_len: usize,
     /// Whether the request was sent to its end, so that the connection can serve another one.
@@ -112,16 +110,22 @@ pub struct Received {
 }
 
 impl<L: Link, U: Link> Transfer<'_, L, U> {
-    /// Sends the request whose encoded head is `out` and waits for the response head.
+    /// Sends the request whose encoded head is `out` and waits for the response head, which is parsed into `head`.
     ///
     /// # Errors
     /// Whoever broke it. A failure of the client's side wins: it explains the upstream's.
-    pub async fn exchange(&self, turn: &Turn, out: Buffer, upload: &mut Upload<'_>) -> Result<Received, Failure> {
+    pub async fn exchange(
+        &self,
+        turn: &Turn,
+        out: Buffer,
+        upload: &mut Upload<'_>,
+        head: &mut ResponseHead,
+    ) -> Result<Received, Failure> {
         let is_short = upload.is_at_hand() && upload.first.len() <= limits::BUFFER_BYTES;
         let (sent, received) = if is_short && !turn.holds_back.get() {
-            (self.send(turn, out, upload).await, self.receive(turn).await)
+            (self.send(turn, out, upload).await, self.receive(turn, head).await)
         } else {
-            tokio::join!(self.send(turn, out, upload), self.receive(turn))
+            tokio::join!(self.send(turn, out, upload), self.receive(turn, head))
         };
         match (sent, received) {
             (Err(fault @ Failure::Client(_)), _) => Err(fault),
@@ -212,8 +216,8 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     }
 
     /// The receiving half: the first final response head.
-    async fn receive(&self, turn: &Turn) -> Result<Received, Failure> {
-        let result = self.receive_final(turn).await;
+    async fn receive(&self, turn: &Turn, head: &mut ResponseHead) -> Result<Received, Failure> {
+        let result = self.receive_final(turn, head).await;
         if turn.sent.get().is_none() {
             // The answer is here, or will never be: the rest of the upload is pointless.
             turn.stop.set(true);
@@ -226,17 +230,17 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         result
     }
 
-    async fn receive_final(&self, turn: &Turn) -> Result<Received, Failure> {
+    async fn receive_final(&self, turn: &Turn, head: &mut ResponseHead) -> Result<Received, Failure> {
         let mut buffer: Option<Buffer> = None;
         let mut scan = Scan::default();
         let hold_until = clock::mono() + limits::CONTINUE_WAIT;
         loop {
             if let Some(filled) = buffer.as_mut().filter(|buffer| !buffer.is_empty()) {
                 if let Some(head_len) = scan.feed(filled.filled()).map_err(|_| malformed())? {
-                    let head = ResponseHead::parse(&filled.filled()[..head_len]).map_err(|_| malformed())?;
+                    head.parse_into(&filled.filled()[..head_len]).map_err(|_| malformed())?;
                     if head.status >= 200 {
                         let buffer = buffer.take().unwrap_or_else(|| self.buffers.take());
-                        return Ok(Received { buffer, head, head_len, request_complete: false });
+                        return Ok(Received { buffer, head_len, request_complete: false });
                     }
                     self.interim(turn, head.status).await?;
                     filled.consume(head_len);

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use crate::access::AccessSink;
 use crate::buffer::Pool;
 use crate::clock::{self, Deadline};
+use crate::http::head::{RequestHead, ResponseHead};
 use crate::limits;
 use crate::link::Dial;
 use crate::policy::route::RouteTable;
@@ -37,6 +38,7 @@ pub struct Shard<D: Dial, S: AccessSink> {
     exchanges: Semaphore,
     spools: Semaphore,
     heads: Semaphore,
+    parsed: RefCell<Vec<Parsed>>,
     ids: Ids,
     clients: Rc<Clients>,
 }
@@ -66,6 +68,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             spools: shares(unsigned, limits.spool_bytes_max),
             heads: shares(unsigned, limits::BUFFER_BYTES),
             limits,
+            parsed: RefCell::default(),
             ids: Ids { prefix: id_prefix, next: Cell::new(0) },
             clients: Rc::default(),
         }
@@ -93,6 +96,12 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     #[must_use]
     pub fn head_room(&self) -> Option<SemaphorePermit<'_>> {
         self.heads.try_acquire().ok()
+    }
+
+    /// Takes a place for the two parsed heads of one exchange; its allocations come back with it.
+    #[must_use]
+    pub fn parsed(&self) -> ParsedHeads<'_> {
+        ParsedHeads { heads: self.parsed.borrow_mut().pop().unwrap_or_default(), home: &self.parsed }
     }
 
     /// The next request id.
@@ -162,6 +171,34 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         self.clients.next.set(key + 1);
         self.clients.known.borrow_mut().insert(key, client);
         Registration { clients: Rc::clone(&self.clients), key }
+    }
+}
+
+#[derive(Default)]
+struct Parsed {
+    request: RequestHead,
+    response: ResponseHead,
+}
+
+/// The parsed heads of one exchange. An idle connection has none.
+pub struct ParsedHeads<'a> {
+    heads: Parsed,
+    home: &'a RefCell<Vec<Parsed>>,
+}
+
+impl ParsedHeads<'_> {
+    /// The request's head and the response's.
+    pub fn both(&mut self) -> (&mut RequestHead, &mut ResponseHead) {
+        (&mut self.heads.request, &mut self.heads.response)
+    }
+}
+
+impl Drop for ParsedHeads<'_> {
+    fn drop(&mut self) {
+        let mut home = self.home.borrow_mut();
+        if home.len() < limits::PARSED_HEADS_KEPT_MAX {
+            home.push(std::mem::take(&mut self.heads));
+        }
     }
 }
 
