@@ -10,7 +10,7 @@ use filmgate::http::head::{RequestHead, ResponseHead, Scan, Version};
 use filmgate::limits::BUFFER_BYTES;
 use filmgate::policy::route::{Mode, Route, RouteTable, UpstreamHost};
 use filmgate::proxy::forward::{self, After, Sending};
-use filmgate::tls::config::{self, ClientOptions, Identity, ServerOptions};
+use filmgate::tls::config::{self, ClientOptions, Identity, Records, ServerOptions};
 use filmgate::tls::session::Session;
 
 const HOST: &str = "s3-proxy.mystudio.com";
@@ -156,7 +156,7 @@ fn chunked(c: &mut Criterion) {
 }
 
 /// A server's and a client's session after their handshake.
-fn sessions(version: config::Version) -> (Session, Session) {
+fn sessions(version: config::Version, records: Records) -> (Session, Session) {
     let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let (certificate, private_key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
@@ -164,8 +164,9 @@ fn sessions(version: config::Version) -> (Session, Session) {
     std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
     let ca_file = Some(certificate.clone());
     let identities = vec![Identity { certificate, private_key }];
-    let serving = config::server(&ServerOptions { identities, min_version: config::Version::Tls12 }).unwrap();
-    let calling = config::client(&ClientOptions { server_name: HOST.into(), ca_file, max_version: version }).unwrap();
+    let serving = config::server(&ServerOptions { identities, min_version: config::Version::Tls12, records }).unwrap();
+    let calling =
+        config::client(&ClientOptions { server_name: HOST.into(), ca_file, max_version: version, records }).unwrap();
     let (mut server, mut client) = (Session::server(&serving).unwrap(), Session::client(&calling).unwrap());
     let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
     loop {
@@ -204,11 +205,11 @@ fn tls(c: &mut Criterion) {
     for (name, version) in [("1.2", config::Version::Tls12), ("1.3", config::Version::Tls13)] {
         let mut wire = vec![0; Session::sealed_len(BODY_BYTES)];
         group.bench_function(BenchmarkId::new("seal", name), |b| {
-            let (mut server, _client) = sessions(version);
+            let (mut server, _client) = sessions(version, Records::default());
             b.iter(|| seal(&mut server, black_box(&plain), &mut wire));
         });
         group.bench_function(BenchmarkId::new("open", name), |b| {
-            let (mut server, mut client) = sessions(version);
+            let (mut server, mut client) = sessions(version, Records::default());
             let (mut opened, mut protocol) = (vec![0; BODY_BYTES], Vec::new());
             let sealed = || {
                 let mut wire = vec![0; Session::sealed_len(BODY_BYTES)];

@@ -8,6 +8,7 @@ use filmgate::tls::session::{OpenState, Session};
 use rcgen::date_time_ymd;
 use rustls::AlertDescription;
 
+use crate::RECORDS;
 use crate::ends::{Dice, End, Ours, Theirs, our_client, our_server, talk};
 use crate::pki::{Authority, ECDSA, NAME, pair, serving};
 
@@ -217,7 +218,8 @@ fn an_upstream_that_cannot_be_trusted_is_told_apart_with_a_remedy() {
 
 #[test]
 fn the_systems_roots_do_not_trust_a_private_authority() {
-    let options = ClientOptions { server_name: NAME.to_owned(), ca_file: None, max_version: Version::Tls13 };
+    let options =
+        ClientOptions { server_name: NAME.to_owned(), ca_file: None, max_version: Version::Tls13, records: RECORDS };
     let authority = Authority::new();
     let issued = authority.issue("leaf", &[NAME], &ECDSA);
     match client(&options) {

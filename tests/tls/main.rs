@@ -1,4 +1,5 @@
-//! TLS from PEM files to a link, against itself and against rustls' buffered API as an independent peer.
+//! TLS from PEM files to a link, against itself and against rustls' buffered API as an independent peer. TLS 1.3 records
+//! are ours; `tests/tls_library.rs` asks the same of rustls.
 
 mod config;
 mod endings;
@@ -7,3 +8,6 @@ mod memory;
 mod pki;
 mod secure;
 mod session;
+
+/// Who protects TLS 1.3 records in these tests.
+const RECORDS: filmgate::tls::config::Records = filmgate::tls::config::Records::Own;

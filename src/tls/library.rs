@@ -1,0 +1,225 @@
+//! rustls' side of a session: every handshake, TLS 1.2, and TLS 1.3 where its records are left to the library.
+
+use std::sync::Arc;
+
+use rustls::client::UnbufferedClientConnection;
+use rustls::server::UnbufferedServerConnection;
+use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
+use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
+
+use super::TlsError;
+use super::config::{ClientConfig, ServerConfig, Version};
+use super::session::{Sink, Step, record_len};
+use super::traffic::{Keys, Traffic};
+
+/// A session whose records rustls protects.
+pub(super) struct Library {
+    side: Side,
+    /// Bytes at the front of the unconsumed input that rustls has decrypted and goes on referring to: the first fragments
+    /// of a handshake message that is not complete.
+    held: usize,
+    /// The session is ours once the handshake is over. Until then rustls gets to see one record at a time, lest it works
+    /// on one that is behind the handshake: what it then knows would be lost.
+    hands_over: bool,
+}
+
+enum Side {
+    Server(Box<UnbufferedServerConnection>),
+    Client(Box<UnbufferedClientConnection>),
+}
+
+/// The two connection types have the same methods and no trait in common.
+macro_rules! on_either {
+    ($side:expr, $connection:ident => $body:expr) => {
+        match $side {
+            Side::Server($connection) => $body,
+            Side::Client($connection) => $body,
+        }
+    };
+}
+impl Library {
+    pub(super) fn server(config: &Arc<ServerConfig>) -> Result<Self, TlsError> {
+        let connection = UnbufferedServerConnection::new(Arc::clone(config))?;
+        let hands_over = config.enable_secret_extraction;
+        Ok(Self { side: Side::Server(Box::new(connection)), held: 0, hands_over })
+    }
+
+    pub(super) fn client(config: &ClientConfig) -> Result<Self, TlsError> {
+        let connection = UnbufferedClientConnection::new(Arc::clone(&config.rustls), config.server_name.clone())?;
+        let hands_over = config.rustls.enable_secret_extraction;
+        Ok(Self { side: Side::Client(Box::new(connection)), held: 0, hands_over })
+    }
+
+    pub(super) const fn is_server(&self) -> bool {
+        matches!(self.side, Side::Server(_))
+    }
+
+    pub(super) fn is_handshaking(&self) -> bool {
+        self.side.common().is_handshaking()
+    }
+
+    pub(super) fn is_resumed(&self) -> bool {
+        self.side.common().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    pub(super) fn version(&self) -> Option<Version> {
+        match self.side.common().protocol_version()? {
+            ProtocolVersion::TLSv1_2 => Some(Version::Tls12),
+            ProtocolVersion::TLSv1_3 => Some(Version::Tls13),
+            _ => None,
+        }
+    }
+
+    /// Bytes at the front of the unconsumed input that are worked on already.
+    pub(super) const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Works on `incoming` until there is something to tell, and says how many bytes are done with. A failure leaves an
+    /// alert in the sink.
+    pub(super) fn open(&mut self, incoming: &mut [u8], mut sink: Sink<'_>) -> (usize, Result<Step, TlsError>) {
+        // Looked at before rustls is: joining the fragments of a message, it moves them over headers.
+        let rest = incoming.get(self.held..).unwrap_or_default();
+        let (whole, end) = match record_len(rest) {
+            Some(len) if self.hands_over => (self.held + len, self.held + len),
+            _ => (self.held + whole_records(rest), incoming.len()),
+        };
+        let (discard, step) = self.side.step(&mut incoming[..end], sink.reborrow());
+        if discard > 0 {
+            self.held = 0;
+        }
+        let step = match step {
+            Ok(Step::Blocked | Step::Writable) => {
+                self.held = whole - discard;
+                Ok(if end < incoming.len() { Step::Again } else { Step::Blocked })
+            }
+            Err(error) => Err(self.fail(error, sink.outgoing)),
+            Ok(step) => Ok(step),
+        };
+        (discard, step)
+    }
+
+    /// Whether the handshake is over, everything it wants sent is at hand, and what follows is ours.
+    pub(super) fn is_ready_to_hand_over(&self) -> bool {
+        let common = self.side.common();
+        self.hands_over
+            && self.held == 0
+            && !common.is_handshaking()
+            && !common.wants_write()
+            && self.version() == Some(Version::Tls13)
+    }
+
+    /// Leaves the records to us and of rustls only what makes further keys.
+    pub(super) fn hand_over(self) -> Result<Traffic, TlsError> {
+        let is_resumed = self.is_resumed();
+        let (secrets, keys) = match self.side {
+            Side::Server(connection) => {
+                let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
+                (secrets, Keys::Server(Box::new(keys)))
+            }
+            Side::Client(connection) => {
+                let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
+                (secrets, Keys::Client(Box::new(keys)))
+            }
+        };
+        Traffic::new(secrets, keys, is_resumed)
+    }
+
+    /// Moves what rustls wants sent to the sink. Whether application data may be sent then.
+    pub(super) fn pump(&mut self, mut sink: Sink<'_>, peer_closed: &mut bool) -> Result<bool, TlsError> {
+        // Only its length counts: the fragments it stands for are looked at when more input comes.
+        let mut stand_in = vec![0; self.held];
+        loop {
+            match self.side.step(&mut stand_in, sink.reborrow()).1 {
+                Ok(Step::Again | Step::Plain(_)) => {}
+                Ok(Step::PeerClosed) => *peer_closed = true,
+                Ok(Step::Blocked) => return Ok(false),
+                Ok(Step::Writable) => return Ok(true),
+                Err(error) => return Err(self.fail(error, sink.outgoing)),
+            }
+        }
+    }
+
+    pub(super) fn encrypt(&mut self, plain: &[u8], sealed: &mut [u8]) -> Result<usize, EncryptError> {
+        let mut stand_in = vec![0; self.held];
+        on_either!(&mut self.side, connection => match connection.process_tls_records(&mut stand_in).state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => traffic.encrypt(plain, sealed),
+            _ => Err(EncryptError::EncryptExhausted),
+        })
+    }
+
+    pub(super) fn queue_close_notify(&mut self) {
+        let mut stand_in = vec![0; self.held];
+        on_either!(&mut self.side, connection => {
+            if let Ok(ConnectionState::WriteTraffic(mut traffic)) = connection.process_tls_records(&mut stand_in).state {
+                // Without room it stays queued behind what is due before it, for the next step to collect.
+                let _ = traffic.queue_close_notify(&mut []);
+            }
+        });
+    }
+
+    /// Collects the alert about a failure.
+    fn fail(&mut self, error: Error, outgoing: &mut Vec<u8>) -> TlsError {
+        // rustls must not get to see another record now: it would fail a second time.
+        let mut leftover = Vec::new();
+        while self.side.common().wants_write() {
+            let _ = self.side.step(&mut [], Sink { plain: &mut [], leftover: &mut leftover, outgoing });
+        }
+        error.into()
+    }
+}
+
+impl Side {
+    fn common(&self) -> &CommonState {
+        on_either!(self, connection => connection)
+    }
+
+    fn step(&mut self, incoming: &mut [u8], sink: Sink<'_>) -> (usize, Result<Step, Error>) {
+        on_either!(self, connection => take_status(connection.process_tls_records(incoming), sink))
+    }
+}
+
+/// Carries out what rustls wants done next.
+fn take_status<Data>(status: UnbufferedStatus<'_, '_, Data>, sink: Sink<'_>) -> (usize, Result<Step, Error>) {
+    let UnbufferedStatus { discard, state } = status;
+    let step = state.map(|state| match state {
+        ConnectionState::ReadTraffic(mut traffic) => {
+            let mut produced = 0;
+            while let Some(Ok(record)) = traffic.next_record() {
+                let n = record.payload.len().min(sink.plain.len() - produced);
+                let (fits, rest) = record.payload.split_at(n);
+                sink.plain[produced..produced + n].copy_from_slice(fits);
+                sink.leftover.extend_from_slice(rest);
+                produced += n;
+            }
+            Step::Plain(produced)
+        }
+        ConnectionState::EncodeTlsData(mut data) => {
+            let at = sink.outgoing.len();
+            if let Err(EncodeError::InsufficientSize(short)) = data.encode(&mut []) {
+                sink.outgoing.resize(at + short.required_size, 0);
+                let written = data.encode(&mut sink.outgoing[at..]).unwrap_or(0);
+                sink.outgoing.truncate(at + written);
+            }
+            Step::Again
+        }
+        ConnectionState::TransmitTlsData(data) => {
+            data.done();
+            Step::Again
+        }
+        ConnectionState::WriteTraffic(_) => Step::Writable,
+        ConnectionState::PeerClosed => Step::PeerClosed,
+        // Early data is never accepted, and after both goodbyes there is nothing to do.
+        _ => Step::Blocked,
+    });
+    (discard, step)
+}
+
+/// Length of all whole records at the front of `bytes`.
+fn whole_records(bytes: &[u8]) -> usize {
+    let mut end = 0;
+    while let Some(len) = record_len(&bytes[end..]) {
+        end += len;
+    }
+    end
+}
