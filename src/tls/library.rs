@@ -18,8 +18,7 @@ pub(super) struct Library {
     /// Bytes at the front of the unconsumed input that rustls has decrypted and goes on referring to: the first fragments
     /// of a handshake message that is not complete.
     held: usize,
-    /// The session is ours once the handshake is over. Until then rustls gets to see one record at a time, lest it works
-    /// on one that is behind the handshake: what it then knows would be lost.
+    /// The session is ours once the handshake is over.
     hands_over: bool,
 }
 
@@ -78,21 +77,20 @@ impl Library {
     /// Works on `incoming` until there is something to tell, and says how many bytes are done with. A failure leaves an
     /// alert in the sink.
     pub(super) fn open(&mut self, incoming: &mut [u8], mut sink: Sink<'_>) -> (usize, Result<Step, TlsError>) {
+        // One record at a time, for two reasons: what follows the handshake may be ours to open; and only so it is known
+        // how far rustls got, which keeps referring to more than incomplete messages when a peer sends empty ones.
         // Looked at before rustls is: joining the fragments of a message, it moves them over headers.
-        let rest = incoming.get(self.held..).unwrap_or_default();
-        let (whole, end) = match record_len(rest) {
-            Some(len) if self.hands_over => (self.held + len, self.held + len),
-            _ => (self.held + whole_records(rest), incoming.len()),
-        };
+        let next = incoming.get(self.held..).and_then(record_len);
+        let end = next.map_or(incoming.len(), |len| self.held + len);
+        let whole = self.held + next.unwrap_or(0);
         let (discard, step) = self.side.step(&mut incoming[..end], sink.reborrow());
-        if discard > 0 {
-            self.held = 0;
+        // What is to be sent may come before the record is looked at.
+        if discard > 0 || matches!(step, Ok(Step::Plain(_) | Step::Blocked | Step::Writable)) {
+            self.held = whole - discard;
         }
         let step = match step {
-            Ok(Step::Blocked | Step::Writable) => {
-                self.held = whole - discard;
-                Ok(if end < incoming.len() { Step::Again } else { Step::Blocked })
-            }
+            Ok(Step::Blocked | Step::Writable) if end < incoming.len() => Ok(Step::Again),
+            Ok(Step::Blocked | Step::Writable) => Ok(Step::Blocked),
             Err(error) => Err(self.fail(error, sink.outgoing)),
             Ok(step) => Ok(step),
         };
@@ -213,13 +211,4 @@ fn take_status<Data>(status: UnbufferedStatus<'_, '_, Data>, sink: Sink<'_>) -> 
         _ => Step::Blocked,
     });
     (discard, step)
-}
-
-/// Length of all whole records at the front of `bytes`.
-fn whole_records(bytes: &[u8]) -> usize {
-    let mut end = 0;
-    while let Some(len) = record_len(&bytes[end..]) {
-        end += len;
-    }
-    end
 }
