@@ -4,8 +4,11 @@
 mod config;
 mod endings;
 mod ends;
+#[path = "../fuzz/bodies/forge.rs"]
+mod forge;
 mod memory;
 mod pki;
+mod records;
 mod secure;
 mod session;
 
