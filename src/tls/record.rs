@@ -215,3 +215,121 @@ impl Key {
         Some(Nonce::assume_unique_for_key(nonce))
     }
 }
+
+#[cfg(test)]
+impl Sealer {
+    /// The next record's number.
+    pub(super) const fn sequence(&mut self) -> &mut u64 {
+        &mut self.0.sequence
+    }
+}
+
+#[cfg(test)]
+impl Opener {
+    /// The next record's number.
+    pub(super) const fn sequence(&mut self) -> &mut u64 {
+        &mut self.0.sequence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::cipher::{AeadKey, Iv};
+
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<u8> = hex.bytes().filter_map(|c| char::from(c).to_digit(16)).map(|digit| digit as u8).collect();
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    fn pair(sequence: u64) -> (Sealer, Opener) {
+        let secrets = || {
+            let (key, iv) = (AeadKey::from([0x5a; 32]), Iv::from([0x17; NONCE_LEN]));
+            (sequence, ConnectionTrafficSecrets::Aes256Gcm { key, iv })
+        };
+        (Sealer::new(secrets()).unwrap(), Opener::new(secrets()).unwrap())
+    }
+
+    #[test]
+    fn the_three_ways_to_seal_and_the_two_to_open_agree() {
+        for len in [1, 15, 16, 17, 5000, CONTENT_BYTES_MAX] {
+            let content: Vec<u8> = (0..len).map(|at| at as u8).collect();
+            let mut sealed = vec![0; RECORD_HEAD_BYTES + len + RECORD_TAIL_BYTES];
+            pair(7).0.seal(ContentType::Handshake, &content, &mut sealed).unwrap();
+            let mut appended = b"front".to_vec();
+            pair(7).0.append(ContentType::Handshake, &content, &mut appended).unwrap();
+            let mut slot = [&[9; RECORD_HEAD_BYTES], &content[..], &[9; RECORD_TAIL_BYTES]].concat();
+            pair(7).0.seal_in_place(ContentType::Handshake, &mut slot).unwrap();
+            assert!(sealed == appended[5..] && sealed == slot);
+            assert_eq!(whole(&sealed), Ok(Some(sealed.len())));
+            assert_eq!(whole(&sealed[..sealed.len() - 1]), Ok(None));
+
+            let mut plain = vec![0; len + 10];
+            let expected = Content { kind: ContentType::Handshake, len };
+            assert_eq!(pair(7).1.open_into(&mut sealed.clone(), &mut plain), Ok(expected));
+            assert!(plain[..len] == content && plain[len..] == [22, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+            assert_eq!(pair(7).1.open(&mut slot), Ok(expected));
+            assert!(slot[RECORD_HEAD_BYTES..][..len] == content);
+            // With another number it is another record, and nothing of it is left.
+            plain.fill(1);
+            assert_eq!(pair(8).1.open_into(&mut sealed.clone(), &mut plain), Err(undecipherable()));
+            assert!(plain[..len].iter().all(|byte| *byte == 0));
+            assert_eq!(pair(8).1.open(&mut sealed), Err(undecipherable()));
+            assert!(sealed[RECORD_HEAD_BYTES..][..len].iter().all(|byte| *byte == 0));
+        }
+    }
+
+    #[test]
+    fn numbers_never_wrap() {
+        let (mut sealer, mut opener) = pair(u64::MAX - 1);
+        let mut record = Vec::new();
+        sealer.append(ContentType::ApplicationData, b"last", &mut record).unwrap();
+        assert!(opener.open(&mut record).is_ok());
+        assert!(!sealer.can_seal(1));
+        let mut more = Vec::new();
+        assert_eq!(sealer.append(ContentType::ApplicationData, b"one more", &mut more), Err(TlsError::Spent));
+        assert!(more.is_empty());
+        assert_eq!(sealer.seal_in_place(ContentType::ApplicationData, &mut [0; 30]), Err(TlsError::Spent));
+        assert_eq!(opener.open(&mut [0; 30]), Err(undecipherable()));
+    }
+
+    #[test]
+    fn a_key_has_an_end() {
+        let (mut sealer, _) = pair(0);
+        let most = usize::try_from(limits::TLS_KEY_RECORDS_MAX).unwrap();
+        assert!(sealer.can_seal(most) && !sealer.can_seal(most + 1) && !sealer.can_seal(usize::MAX));
+        *sealer.sequence() = limits::TLS_KEY_RECORDS_MAX - 1;
+        assert!(sealer.can_seal(1) && !sealer.can_seal(2));
+    }
+
+    /// The records of RFC 8448 §3 behind the handshake, under its traffic keys.
+    #[test]
+    fn the_records_of_rfc_8448_open_and_seal() {
+        let client = ("17422dda596ed5d9acd890e3c63f5051", "5b78923dee08579033e523d9");
+        let server = ("9f02283b6c9c07efc26bb9f2ac92e356", "cf782b88dd83549aadf1e984");
+        let data: Vec<u8> = (0..50).collect();
+        let from_client = "17030300 43a23f70 54b62c94 d0affafe 8228ba55 cbefacea 42f914aa 66bcab3f 2b9819a8 a5b46b39 \
+                           5bd54a9a 20441e2b 62974e1f 5a6292a2 977014bd 1e3deae6 3aeebb21 694915e4";
+        let from_server = "17030300 432e937e 11ef4ac7 40e538ad 36005fc4 a46932fc 3225d05f 82aa1b36 e30efaf9 7d90e6df \
+                           fc602dcb 501a59a8 fcc49c4b f2e5f0a2 1c0047c2 abf33254 0dd032e1 67c2955d";
+        let client_alert = "17030300 13c98727 60655666 b74d7ff1 153efd6d b6d0b0e3";
+        let server_alert = "17030300 13b58fd6 7166ebf5 99d24720 cfbe7efa 7a8864a9";
+        for (keys, sequence, kind, content, record) in [
+            (client, 0, ContentType::ApplicationData, &data[..], from_client),
+            (server, 1, ContentType::ApplicationData, &data, from_server),
+            (client, 1, ContentType::Alert, &[1, 0], client_alert),
+            (server, 2, ContentType::Alert, &[1, 0], server_alert),
+        ] {
+            let key = || {
+                let aead = LessSafeKey::new(UnboundKey::new(&aead::AES_128_GCM, &bytes(keys.0)).unwrap());
+                Key { aead, iv: Zeroizing::new(bytes(keys.1).try_into().unwrap()), sequence }
+            };
+            let mut sealed = Vec::new();
+            Sealer(key()).append(kind, content, &mut sealed).unwrap();
+            assert_eq!(sealed, bytes(record));
+            assert_eq!(Opener(key()).open(&mut sealed), Ok(Content { kind, len: content.len() }));
+            assert_eq!(&sealed[RECORD_HEAD_BYTES..][..content.len()], content);
+        }
+    }
+}

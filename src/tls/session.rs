@@ -473,3 +473,81 @@ pub(super) fn record_len(bytes: &[u8]) -> Option<usize> {
     let payload = usize::from(u16::from_be_bytes([*bytes.get(3)?, *bytes.get(4)?]));
     (bytes.len() >= RECORD_HEAD_BYTES + payload).then_some(RECORD_HEAD_BYTES + payload)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits;
+    use crate::tls::config::{ClientOptions, Identity, Records, ServerOptions, client, server};
+
+    const NAME: &str = "media.studio.example";
+
+    /// A client's and a server's session after their handshake.
+    fn connected() -> (Session, Session) {
+        let made = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, private_key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
+        let (min_version, max_version, records) = (Version::Tls13, Version::Tls13, Records::Own);
+        let ca_file = Some(certificate.clone());
+        let calling = ClientOptions { server_name: NAME.to_owned(), ca_file, max_version, records };
+        let serving = ServerOptions { identities: vec![Identity { certificate, private_key }], min_version, records };
+        let mut calling = Session::client(&client(&calling).unwrap()).unwrap();
+        let mut serving = Session::server(&server(&serving).unwrap()).unwrap();
+        let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
+        loop {
+            let opened = calling.open(&mut to_client, &mut [], &mut to_server).unwrap();
+            to_client.drain(..opened.consumed);
+            if to_server.is_empty() {
+                return (calling, serving);
+            }
+            let opened = serving.open(&mut to_server, &mut [], &mut to_client).unwrap();
+            to_server.drain(..opened.consumed);
+        }
+    }
+
+    fn sequences(session: &mut Session) -> (&mut u64, &mut u64) {
+        let Side::Own(traffic) = &mut session.side else { panic!("not ours") };
+        traffic.sequences()
+    }
+
+    /// As if so many records had gone from `from` to `to`.
+    fn skip(from: &mut Session, to: &mut Session, records: u64) {
+        *sequences(from).0 = records;
+        *sequences(to).1 = records;
+    }
+
+    #[test]
+    fn the_sending_key_is_replaced_before_it_has_sealed_too_much() {
+        let (mut from, mut to) = connected();
+        let data = vec![7; 5 * RECORD_PLAIN_BYTES_MAX];
+        let mut wire = vec![0; Session::sealed_len(data.len()) + 100];
+        let mut plain = vec![0; data.len()];
+        let expected = data.len() + 5 * (RECORD_HEAD_BYTES + RECORD_TAIL_BYTES);
+        for (left, update) in [(6, 0), (5, 27), (1, 27), (0, 27)] {
+            skip(&mut from, &mut to, limits::TLS_KEY_RECORDS_MAX - left);
+            let sealed = from.seal(&data, &mut wire).unwrap();
+            assert_eq!((sealed.consumed, sealed.written), (data.len(), expected + update), "{left} left");
+            let opened = to.open(&mut wire[..sealed.written], &mut plain, &mut Vec::new()).unwrap();
+            assert!(opened.produced == data.len() && plain == data);
+            assert_eq!(*sequences(&mut from).0 == 5, update > 0);
+
+            skip(&mut from, &mut to, limits::TLS_KEY_RECORDS_MAX - left);
+            let slot = [&[0, 0, 0, 0, 18], &[7; 18][..]].concat();
+            let (mut slots, mut before) = (slot.repeat(5), Vec::new());
+            from.seal_run(&mut slots, &mut before).unwrap();
+            assert_eq!(before.len(), update);
+            before.extend(slots);
+            assert_eq!(to.open(&mut before, &mut plain, &mut Vec::new()).unwrap().produced, 5);
+        }
+        // The other side keeps its own keys.
+        assert_eq!(*sequences(&mut to).0, 1, "its tickets");
+    }
+
+    #[test]
+    fn a_session_of_ours_is_small() {
+        let (calling, _) = connected();
+        assert!(size_of_val(&calling) + size_of::<Traffic>() <= 1024);
+    }
+}

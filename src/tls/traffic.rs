@@ -378,3 +378,11 @@ fn unexpected(error: impl Into<Error>) -> Refused {
 fn internal(error: Error) -> Refused {
     Refused::new(AlertDescription::InternalError, error)
 }
+
+#[cfg(test)]
+impl Traffic {
+    /// The numbers of the next records sent and received.
+    pub(super) const fn sequences(&mut self) -> (&mut u64, &mut u64) {
+        (self.sealer.sequence(), self.opener.sequence())
+    }
+}
