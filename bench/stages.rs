@@ -225,5 +225,52 @@ fn tls(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(stages, request, routing, response, chunked, tls);
+/// What our record layer and rustls take for runs of full records, and to pass them from one session to another.
+fn records(c: &mut Criterion) {
+    for bytes in [16 * 1024, 256 * 1024] {
+        let plain = vec![b'x'; bytes];
+        let mut group = c.benchmark_group(format!("records of {} KiB", bytes / 1024));
+        group.throughput(Throughput::Bytes(bytes as u64));
+        for (name, records) in [("own", Records::Own), ("rustls", Records::Library)] {
+            let (mut server, mut client) = sessions(config::Version::Tls13, records);
+            let mut wire = vec![0; Session::sealed_len(bytes)];
+            group.bench_function(BenchmarkId::new("seal", name), |b| {
+                b.iter(|| seal(&mut server, black_box(&plain), &mut wire));
+            });
+            let (mut server, mut peer) = sessions(config::Version::Tls13, records);
+            let (mut opened, mut protocol) = (vec![0; bytes + 1], Vec::new());
+            group.bench_function(BenchmarkId::new("open", name), |b| {
+                let sealed = || sealed(&mut server, &plain);
+                let opening = |wire: &mut Vec<u8>| open(&mut peer, wire, &mut opened[..bytes], &mut protocol);
+                b.iter_batched_ref(sealed, opening, BatchSize::LargeInput);
+            });
+            let (mut server, mut peer) = sessions(config::Version::Tls13, records);
+            group.bench_function(BenchmarkId::new("open and reseal", name), |b| {
+                let sealed = || sealed(&mut server, &plain);
+                let passing = |incoming: &mut Vec<u8>| {
+                    if records == Records::Own {
+                        let run = peer.open_run(incoming, u64::MAX).unwrap();
+                        assert_eq!((run.plain, run.wire), (bytes, incoming.len()));
+                        client.seal_run(incoming, &mut protocol).unwrap();
+                    } else {
+                        open(&mut peer, incoming, &mut opened[..bytes], &mut protocol);
+                        seal(&mut client, &opened[..bytes], &mut wire);
+                    }
+                };
+                b.iter_batched_ref(sealed, passing, BatchSize::LargeInput);
+            });
+        }
+        group.finish();
+    }
+}
+
+/// Records of `plain`.
+fn sealed(session: &mut Session, plain: &[u8]) -> Vec<u8> {
+    let mut wire = vec![0; Session::sealed_len(plain.len())];
+    let written = seal(session, plain, &mut wire);
+    wire.truncate(written);
+    wire
+}
+
+criterion_group!(stages, request, routing, response, chunked, tls, records);
 criterion_main!(stages);

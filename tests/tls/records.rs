@@ -29,8 +29,11 @@ fn ticket() -> Vec<u8> {
     [&[4, 0, 0, body.len() as u8], &body[..]].concat()
 }
 
-/// What the session makes of `wire`: plaintext, and its verdict with the alert it sends.
-fn hear(forged: &mut Forged, wire: &[u8]) -> (Vec<u8>, Result<OpenState, (TlsError, Option<u8>)>) {
+/// How a session ended: the error, and the alert it sent.
+type Ending = (TlsError, Option<u8>);
+
+/// What the session makes of `wire`: plaintext and verdict.
+fn hear(forged: &mut Forged, wire: &[u8]) -> (Vec<u8>, Result<OpenState, Ending>) {
     let (mut incoming, mut plain, mut room, mut protocol) = (wire.to_vec(), Vec::new(), vec![0; 40_000], Vec::new());
     loop {
         match forged.session.open(&mut incoming, &mut room, &mut protocol) {

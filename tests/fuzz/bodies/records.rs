@@ -119,7 +119,7 @@ impl Stage {
             6 => forge.record(HANDSHAKE, &ticket()),
             7 => {
                 let content =
-                    [if next(script) % 8 == 0 { 3 } else { 1 }, [0, 90, 20, 112][usize::from(next(script) % 4)]];
+                    [if next(script) & 7 == 0 { 3 } else { 1 }, [0, 90, 20, 112][usize::from(next(script) % 4)]];
                 forge.record(ALERT, &content)
             }
             8 => {
@@ -141,7 +141,7 @@ impl Stage {
             }
             _ => {
                 let len = 16_380 + usize::from(next(script));
-                let byte = if next(script) % 2 == 0 { 0 } else { DATA };
+                let byte = if next(script) & 1 == 0 { 0 } else { DATA };
                 self.said.extend(vec![DATA; if byte == DATA { len - 1 } else { 0 }]);
                 forge.seal(&vec![byte; len])
             }
