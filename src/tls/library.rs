@@ -77,34 +77,38 @@ impl Library {
     /// Works on `incoming` until there is something to tell, and says how many bytes are done with. A failure leaves an
     /// alert in the sink.
     pub(super) fn open(&mut self, incoming: &mut [u8], mut sink: Sink<'_>) -> (usize, Result<Step, TlsError>) {
-        // One record at a time, for two reasons: what follows the handshake may be ours to open; and only so it is known
-        // how far rustls got, which keeps referring to more than incomplete messages when a peer sends empty ones.
-        // Looked at before rustls is: joining the fragments of a message, it moves them over headers.
-        let next = incoming.get(self.held..).and_then(record_len);
-        let end = next.map_or(incoming.len(), |len| self.held + len);
-        let whole = self.held + next.unwrap_or(0);
-        let (discard, step) = self.side.step(&mut incoming[..end], sink.reborrow());
-        // What is to be sent may come before the record is looked at.
-        if discard > 0 || matches!(step, Ok(Step::Plain(_) | Step::Blocked | Step::Writable)) {
-            self.held = whole - discard;
+        // First what rustls has looked at, until nothing more comes of it; then one record. What follows the handshake may
+        // be ours to open; and only so it is known how far rustls got: it goes on referring to more than incomplete
+        // messages when a peer sends empty ones, and joining fragments moves them over headers.
+        let held = self.held.min(incoming.len());
+        let (mut discard, mut step) = self.side.step(&mut incoming[..held], sink.reborrow());
+        self.held -= discard;
+        if matches!(step, Ok(Step::Blocked | Step::Writable)) {
+            let rest = &mut incoming[discard..];
+            let next = rest.get(self.held..).and_then(record_len);
+            let end = next.map_or(rest.len(), |len| self.held + len);
+            let (more, next_step) = self.side.step(&mut rest[..end], sink.reborrow());
+            self.held = self.held + next.unwrap_or(0) - more;
+            discard += more;
+            step = match next_step {
+                Ok(Step::Blocked | Step::Writable) if next.is_some() => Ok(Step::Again),
+                step => step,
+            };
         }
-        let step = match step {
-            Ok(Step::Blocked | Step::Writable) if end < incoming.len() => Ok(Step::Again),
-            Ok(Step::Blocked | Step::Writable) => Ok(Step::Blocked),
-            Err(error) => Err(self.fail(error, sink.outgoing)),
-            Ok(step) => Ok(step),
-        };
-        (discard, step)
+        // What rustls has opened, it goes on with: it may owe the peer an answer that nobody else knows of.
+        self.hands_over &= !matches!(step, Ok(Step::Plain(_)));
+        (discard, step.map_err(|error| self.fail(error, sink.outgoing)))
     }
 
-    /// Whether the handshake is over, everything it wants sent is at hand, and what follows is ours.
-    pub(super) fn is_ready_to_hand_over(&self) -> bool {
+    /// Whether the handshake is over, everything it wants sent is at hand, and what follows is ours. True once at most,
+    /// and before rustls has seen anything of what follows.
+    pub(super) fn hands_over_now(&mut self) -> bool {
         let common = self.side.common();
-        self.hands_over
-            && self.held == 0
-            && !common.is_handshaking()
-            && !common.wants_write()
-            && self.version() == Some(Version::Tls13)
+        if !self.hands_over || common.is_handshaking() || common.wants_write() {
+            return false;
+        }
+        self.hands_over = false;
+        self.held == 0 && self.version() == Some(Version::Tls13)
     }
 
     /// Leaves the records to us and of rustls only what makes further keys.

@@ -175,8 +175,7 @@ impl Session {
                 Side::Nobody => (0, Err(TlsError::Spent)),
             };
             opened.consumed += consumed;
-            let step = step.and_then(|step| if self.take_over()? { Ok(Step::Again) } else { Ok(step) });
-            match step {
+            match step.and_then(|step| self.take_over(step)) {
                 Ok(Step::Again) => {}
                 Ok(Step::Plain(produced)) => {
                     opened.produced += produced;
@@ -399,14 +398,15 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the session ours once rustls is through with the handshake. Whether it just became so.
-    fn take_over(&mut self) -> Result<bool, TlsError> {
-        if !matches!(&self.side, Side::Library(library) if library.is_ready_to_hand_over()) {
-            return Ok(false);
+    /// Makes the session ours once rustls is through with the handshake.
+    fn take_over(&mut self, step: Step) -> Result<Step, TlsError> {
+        let Side::Library(library) = &mut self.side else { return Ok(step) };
+        if !library.hands_over_now() {
+            return Ok(step);
         }
-        let Side::Library(library) = mem::replace(&mut self.side, Side::Nobody) else { return Ok(false) };
+        let Side::Library(library) = mem::replace(&mut self.side, Side::Nobody) else { return Ok(step) };
         self.side = Side::Own(Box::new(library.hand_over()?));
-        Ok(true)
+        Ok(Step::Again)
     }
 
     fn check_can_seal(&self) -> Result<(), TlsError> {

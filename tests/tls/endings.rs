@@ -258,6 +258,24 @@ fn no_change_to_any_byte_of_a_handshake_does_worse_than_end_it() {
 }
 
 #[test]
+fn the_front_of_a_message_behind_the_last_piece_of_the_hello_is_refused() {
+    let authority = Authority::new();
+    let issued = authority.issue("leaf", &[NAME], &ECDSA);
+    let record = |payload: &[u8]| [&[22, 3, 1, 0, payload.len() as u8], payload].concat();
+    for version in [Version::Tls12, Version::Tls13] {
+        let hello = our_client(&authority.client(NAME, version)).give();
+        let (last, front) =
+            hello[5..].chunks(100).collect::<Vec<_>>().split_last().map(|(a, b)| (*a, b.to_vec())).unwrap();
+        for behind in [&[16][..], &[16, 0, 0, 33], &[16, 0, 0, 33, 32, 9, 9]] {
+            let mut server = our_server(&serving(&[&issued], Version::Tls12));
+            front.iter().for_each(|piece| server.take(&record(piece)).unwrap());
+            assert!(matches!(server.take(&record(&[last, behind].concat())), Err(TlsError::Protocol(_))));
+            assert_eq!(server.session.seal(b"x", &mut [0; 100]).map(|_| ()), server.take(&[]));
+        }
+    }
+}
+
+#[test]
 fn noise_never_gets_further_than_an_error() {
     let (_, config) = pair(Version::Tls13, &ECDSA);
     let mut dice = Dice::new(5);
