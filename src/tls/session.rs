@@ -25,6 +25,10 @@ pub const RECORD_PLAIN_BYTES_MAX: usize = 16 * 1024;
 /// needs 22 and nobody here pads.
 const RECORD_OVERHEAD_BYTES: usize = 5 + 8 + 16;
 
+/// Bytes of room for plaintext that a session keeps: a record that was opened to see what it is, such as a request's head,
+/// takes nothing from the heap. More than that is given back.
+const LEFTOVER_KEPT_BYTES: usize = 2 * 1024;
+
 /// One side of a TLS connection.
 pub struct Session {
     side: Side,
@@ -423,7 +427,10 @@ impl Session {
         plain[..n].copy_from_slice(&rest[..n]);
         self.leftover_taken += n;
         if self.leftover_taken == self.leftover.len() {
-            self.leftover = Vec::new();
+            if self.leftover.capacity() > LEFTOVER_KEPT_BYTES {
+                self.leftover = Vec::new();
+            }
+            self.leftover.clear();
             self.leftover_taken = 0;
         }
         n
