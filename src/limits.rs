@@ -38,6 +38,21 @@ pub const BULK_BUFFER_BYTES: usize = 272 * 1024;
 /// allows only 256, RFC 8446 §5.2).
 pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2048;
 
+/// Records sealed under one key before it is replaced (RFC 8446 §5.5 allows AES-GCM 2^24.5 full ones).
+pub const TLS_KEY_RECORDS_MAX: u64 = 1 << 23;
+
+/// Tickets and key updates a TLS 1.3 peer may send without application data between them.
+pub const TLS_MESSAGES_MAX: u8 = 32;
+
+/// Records without content a TLS 1.3 peer may send in a row (RFC 8446 §5.1 allows them as cover traffic).
+pub const TLS_EMPTY_RECORDS_MAX: u8 = 32;
+
+/// `user_canceled` alerts that are ignored on one TLS 1.3 session (RFC 8446 §6.1).
+pub const TLS_WARNINGS_MAX: u8 = 4;
+
+/// Bytes of a TLS 1.3 session ticket's message, which is put together from its records in memory (RFC 8446 §4.6.1).
+pub const TLS_TICKET_BYTES_MAX: usize = 64 * 1024 - 1;
+
 /// Bytes of buffers one exchange holds at its busiest: bulk plaintext on its way, bulk ciphertext in and out, and the
 /// heads. A shard serves `buffer-bytes / EXCHANGE_BYTES_MAX` exchanges at once; more of them wait their turn.
 pub const EXCHANGE_BYTES_MAX: usize = 3 * BULK_BUFFER_BYTES + 2 * BUFFER_BYTES;

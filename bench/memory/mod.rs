@@ -21,7 +21,7 @@ use filmgate::proxy::secure::{Secure, Wire};
 use filmgate::proxy::shard::Shard;
 use filmgate::proxy::upstream::Upstream;
 use filmgate::proxy::{Limits, Timeouts};
-use filmgate::tls::config::{self, ClientConfig, ClientOptions, Identity, ServerConfig, ServerOptions};
+use filmgate::tls::config::{self, ClientConfig, ClientOptions, Identity, Records, ServerConfig, ServerOptions};
 use tokio::task::LocalSet;
 
 /// The name clients know.
@@ -170,8 +170,19 @@ impl Tls {
         std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
         let (ca_file, max_version) = (Some(certificate.clone()), config::Version::Tls13);
         let identities = vec![Identity { certificate, private_key }];
-        let serving = config::server(&ServerOptions { identities, min_version: config::Version::Tls12 }).unwrap();
-        let calling = config::client(&ClientOptions { server_name: HOST.into(), ca_file, max_version }).unwrap();
+        let serving = config::server(&ServerOptions {
+            identities,
+            min_version: config::Version::Tls12,
+            records: Records::default(),
+        })
+        .unwrap();
+        let calling = config::client(&ClientOptions {
+            server_name: HOST.into(),
+            ca_file,
+            max_version,
+            records: Records::default(),
+        })
+        .unwrap();
         Self { serving, calling }
     }
 }
