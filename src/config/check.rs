@@ -62,6 +62,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let pin = workers.read("pin", flag);
     let timeouts = timeouts(&root.section("timeouts"));
     let limits = limits(&root.section("limits"));
+    let splice = root.section("transfer").read("splice", value::splice);
     let access_log = root.section("access-log").read("file", value::access_log);
     let routing = Routing::read(root);
     let listeners = listeners?;
@@ -76,6 +77,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
         upstreams: routing.upstreams,
         timeouts,
         limits,
+        splice: splice?.unwrap_or_default(),
         access_log: access_log?.unwrap_or(AccessLog::Stdout),
     })
 }

@@ -8,7 +8,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 use io_uring::{cqueue, opcode, squeue, types};
@@ -16,6 +16,8 @@ use socket2::{SockAddr, SockAddrStorage};
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 use crate::buffer::Buffer;
+use crate::limits;
+use crate::pipe::Ends;
 
 /// A descriptor that stays open until its last operation has completed.
 pub(super) type Socket = Rc<OwnedFd>;
@@ -86,6 +88,11 @@ pub(super) fn poll_readable(socket: &Socket) -> InFlight<()> {
     submit(socket, (), opcode::PollAdd::new(target(socket), events).build())
 }
 
+/// Waits until a send would take something, or fail.
+pub(super) fn poll_writable(socket: &Socket) -> InFlight<()> {
+    submit(socket, (), opcode::PollAdd::new(target(socket), libc::POLLOUT as u32).build())
+}
+
 /// Connects to `to`.
 pub(super) fn connect(socket: &Socket, to: SocketAddr) -> InFlight<Box<SockAddr>> {
     let to = Box::new(SockAddr::from(to));
@@ -152,6 +159,55 @@ impl Caller {
         let address = unsafe { SockAddr::new(self.address, self.length) };
         let address = address.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         Ok((socket, address))
+    }
+}
+
+/// Moves at most `max` bytes; one of the two is a pipe, the other a socket. Does not wait for the pipe and, on the side
+/// of the socket, waits for nothing it can *read*; whether it waits for room to *send* is [`set_nonblocking`]'s business,
+/// whatever splice(2) says of `SPLICE_F_NONBLOCK`.
+///
+/// # Errors
+/// `EAGAIN` when it would have to wait, else what splice(2) says.
+pub(super) fn splice(from: &impl AsFd, to: &impl AsFd, max: usize, more: bool) -> io::Result<usize> {
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | if more { libc::SPLICE_F_MORE } else { 0 };
+    // SAFETY: both descriptors are borrowed and so stay open for the call; no offsets are given.
+    let moved = unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), max, flags) };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sets whether system calls on a socket fail instead of waiting. Operations that are in the ring already go on waiting;
+/// later ones of the ring fail with `EAGAIN` as well.
+///
+/// # Errors
+/// What ioctl(2) says.
+pub(super) fn set_nonblocking(socket: &Socket, nonblocking: bool) -> io::Result<()> {
+    let mut value = libc::c_int::from(nonblocking);
+    // SAFETY: the argument is one whole integer that outlives the call.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONBIO, &raw mut value) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Opens a pipe of [`limits::PIPE_BYTES`], or a smaller one where the system refuses that: the pipes of one user may hold
+/// so many pages only (pipe(7), `pipe-user-pages-soft`).
+///
+/// # Errors
+/// What pipe(2) says, `EPERM` when it would hold less than [`limits::PIPE_BYTES_MIN`].
+pub(super) fn pipe() -> io::Result<Ends> {
+    let (reader, writer) = io::pipe()?;
+    let mut wanted = limits::PIPE_BYTES;
+    loop {
+        // SAFETY: takes a descriptor that is open and an integer.
+        let granted = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, wanted as libc::c_int) };
+        if let Ok(capacity) = usize::try_from(granted) {
+            return Ok(Ends { reader, writer, capacity });
+        }
+        wanted /= 2;
+        if wanted < limits::PIPE_BYTES_MIN {
+            return Err(io::Error::last_os_error());
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use super::sys::{self, InFlight, Socket};
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Instant};
 use crate::link::Link;
+use crate::pipe::{Ends, Pipe};
 
 /// A connected TCP socket.
 ///
@@ -33,6 +34,8 @@ pub struct Stream {
     reading: Side,
     writing: Side,
     interrupted: Cell<bool>,
+    /// Whether the socket is non-blocking: splicing out needs that, everything else would rather wait in the ring.
+    nonblocking: Cell<bool>,
 }
 
 impl Stream {
@@ -43,7 +46,14 @@ impl Stream {
 
     /// As [`new`](Self::new) for a socket that has been on the ring already.
     pub(super) fn shared(socket: Socket, peer: SocketAddr) -> Self {
-        Self { socket, peer, reading: Side::default(), writing: Side::default(), interrupted: Cell::new(false) }
+        Self {
+            socket,
+            peer,
+            reading: Side::default(),
+            writing: Side::default(),
+            interrupted: Cell::new(false),
+            nonblocking: Cell::new(false),
+        }
     }
 
     /// The other end.
@@ -76,6 +86,29 @@ impl Stream {
         (result, thing)
     }
 
+    /// Waits until a send would take something.
+    async fn writable(&self, until: Deadline) -> io::Result<()> {
+        let mut op = sys::poll_writable(&self.socket);
+        match self.writing.race(&mut op, until).await {
+            // Cancelled along with the read side: the next look decides.
+            Some((Err(error), ())) if is_retry(&error) => Ok(()),
+            Some((result, ())) => result.map(drop),
+            None => {
+                // Ends the wait, and what was said half is not to be gone on with.
+                let _ = self.shutdown(Shutdown::Write);
+                op.await.0.map(drop).and(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        if self.nonblocking.get() != nonblocking {
+            sys::set_nonblocking(&self.socket, nonblocking)?;
+            self.nonblocking.set(nonblocking);
+        }
+        Ok(())
+    }
+
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         SockRef::from(&*self.socket).shutdown(how)
     }
@@ -96,11 +129,21 @@ impl Link for Stream {
         if into.room() == 0 {
             return (Err(io::Error::new(io::ErrorKind::InvalidInput, "read into a full buffer")), into);
         }
+        if !self.writing.busy.get()
+            && let Err(error) = self.set_nonblocking(false)
+        {
+            return (Err(error), into);
+        }
         loop {
             let result;
             (result, into) = self.read_side(sys::recv(&self.socket, into), until).await;
             match result {
                 Ok(None) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = self.readable(until).await {
+                        return (Err(error), into);
+                    }
+                }
                 Ok(Some(n)) => {
                     into.commit(n);
                     return (Ok(n), into);
@@ -113,7 +156,7 @@ impl Link for Stream {
     async fn write_all(&self, mut from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
         debug_assert!(!self.writing.busy.get(), "two writes at once on one link");
         self.writing.busy.set(true);
-        let mut outcome = Ok(());
+        let mut outcome = self.set_nonblocking(false);
         while outcome.is_ok() && !from.is_empty() {
             let mut op = sys::send(&self.socket, from);
             let (mut result, buffer) = match self.writing.race(&mut op, until).await {
@@ -134,6 +177,52 @@ impl Link for Stream {
         }
         self.writing.busy.set(false);
         (outcome, from)
+    }
+
+    fn can_splice(&self) -> bool {
+        true
+    }
+
+    async fn splice_in(&self, pipe: &mut Pipe, max: u64, until: Deadline) -> io::Result<usize> {
+        debug_assert!(pipe.is_empty(), "a full pipe and an empty socket look the same");
+        loop {
+            let max = usize::try_from(max).unwrap_or(usize::MAX).min(pipe.ends().capacity);
+            match sys::splice(&*self.socket, &pipe.ends().writer, max, false) {
+                Ok(n) => {
+                    pipe.filled(n);
+                    return Ok(n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable(until).await?,
+                Err(error) if is_retry(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn splice_out(&self, pipe: &mut Pipe, more: bool, until: Deadline) -> io::Result<()> {
+        debug_assert!(!self.writing.busy.get() && !pipe.is_empty(), "two writes at once, or nothing to write");
+        self.writing.busy.set(true);
+        let result = loop {
+            if let Err(error) = self.set_nonblocking(true) {
+                break Err(error);
+            }
+            match sys::splice(&pipe.ends().reader, &*self.socket, pipe.len(), more) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    pipe.drained(n);
+                    break Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = self.writable(until).await {
+                        break Err(error);
+                    }
+                }
+                Err(error) if is_retry(&error) => {}
+                Err(error) => break Err(error),
+            }
+        };
+        self.writing.busy.set(false);
+        result
     }
 
     /// When bytes arrive at the same moment the operation delivers them instead.
@@ -189,6 +278,14 @@ impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Stream({})", self.peer)
     }
+}
+
+/// Opens a pipe for [`Link::splice_in`] and [`Link::splice_out`].
+///
+/// # Errors
+/// When the system gives no pipe, or only a tiny one.
+pub fn pipe() -> io::Result<Ends> {
+    sys::pipe()
 }
 
 /// Sets what every connection of the gate wants; connections inherit it from their listener.

@@ -4,17 +4,19 @@
 //! through one buffer at a time, so that the slower peer sets the pace. A body that breaks off is never made to look
 //! whole: the client's stream is broken too.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use crate::buffer::{Buffer, Pool};
 use crate::clock::{self, Deadline, Instant};
 use crate::http::body::Reader;
 use crate::limits;
 use crate::link::Link;
+use crate::pipe::{Pipe, Pipes};
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::Returning;
-use crate::proxy::relay::{buffer_for, write_client};
+use crate::proxy::pump;
+use crate::proxy::relay::{buffer_for, client_fault, write_client};
 use crate::proxy::secure::Wire;
 use crate::s3;
 
@@ -26,6 +28,8 @@ pub struct Delivery<'a, L: Link, U: Link> {
     pub upstream: &'a Wire<U>,
     /// Buffers.
     pub buffers: &'a Pool,
+    /// Pipes.
+    pub pipes: &'a Pipes,
     /// Timeouts.
     pub timeouts: &'a Timeouts,
     /// How the body travels.
@@ -71,6 +75,11 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
         loop {
             if from.is_empty() {
                 if reader.finished() {
+                    break;
+                }
+                if let Some(pipe) = self.pipe(&reader) {
+                    drop((from, out));
+                    self.splice(pipe, &mut reader, delivered).await?;
                     break;
                 }
                 match self.read(from, &reader).await? {
@@ -156,14 +165,49 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
             match result {
                 Ok(0) => return Ok(None),
                 Ok(_) => return Ok(Some(from)),
-                Err(error) if error.kind() != ErrorKind::TimedOut => {
-                    return Err(UpstreamFault::ResponseTruncated.into());
-                }
-                Err(_) if clock::mono() >= end => return Err(UpstreamFault::ResponseStalled.into()),
-                Err(_) if self.client.is_broken() => return Err(ClientFault::Gone.into()),
-                Err(_) => {}
+                Err(error) => self.patience(&error, end)?,
             }
         }
+    }
+
+    /// Whether a wait for the upstream that ended with `error` goes on; until `end` it may.
+    fn patience(&self, error: &io::Error, end: Instant) -> Result<(), Failure> {
+        if error.kind() != ErrorKind::TimedOut {
+            return Err(UpstreamFault::ResponseTruncated.into());
+        }
+        if clock::mono() >= end {
+            return Err(UpstreamFault::ResponseStalled.into());
+        }
+        if self.client.is_broken() { Err(ClientFault::Gone.into()) } else { Ok(()) }
+    }
+
+    /// A pipe for the rest of the body, unless somebody has to look at it or a copy is cheaper.
+    fn pipe(&self, reader: &Reader) -> Option<Pipe> {
+        if self.is_error || self.returning == Returning::Unchunked {
+            return None;
+        }
+        pump::pipe_between(self.pipes, self.upstream, self.client, reader)
+    }
+
+    /// Moves the rest of a counted body through `pipe`.
+    async fn splice(&self, mut pipe: Pipe, reader: &mut Reader, delivered: &mut Delivered) -> Result<(), Failure> {
+        while let Some(left @ 1..) = reader.remaining() {
+            let end = clock::mono() + self.timeouts.upstream_body;
+            let filled = loop {
+                let until = Deadline::at(end).min(Deadline::after(limits::CLIENT_CHECK));
+                match self.upstream.splice_in(&mut pipe, left, until).await {
+                    Ok(0) => return Err(UpstreamFault::ResponseTruncated.into()),
+                    Ok(n) => break n as u64,
+                    Err(error) => self.patience(&error, end)?,
+                }
+            };
+            let result = pump::drain(self.client, &mut pipe, filled < left, self.timeouts.client_write).await;
+            let moved = filled - pipe.len() as u64;
+            reader.skip(moved);
+            delivered.bytes += moved;
+            result.map_err(client_fault)?;
+        }
+        Ok(())
     }
 
     async fn write(&self, out: Buffer, delivered: &mut Delivered) -> Result<Buffer, Failure> {

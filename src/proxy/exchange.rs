@@ -150,6 +150,7 @@ where
         client: &cx.client.wire,
         upstream: lease.wire(),
         buffers: &shard.buffers,
+        pipes: &shard.pipes,
         timeouts: &shard.timeouts,
         returning,
         is_error: head.status >= 400,
@@ -233,6 +234,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 client: &self.client.wire,
                 upstream: &lease,
                 buffers: &shard.buffers,
+                pipes: &shard.pipes,
                 timeouts: &shard.timeouts,
             };
             match transfer.exchange(&turn, out, upload).await {

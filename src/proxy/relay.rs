@@ -14,8 +14,10 @@ use crate::http::body::Reader;
 use crate::http::head::{ResponseHead, Scan};
 use crate::limits;
 use crate::link::Link;
+use crate::pipe::{Pipe, Pipes};
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
+use crate::proxy::pump;
 use crate::proxy::secure::Wire;
 use crate::proxy::upstream::Lease;
 
@@ -95,6 +97,8 @@ pub struct Transfer<'a, L: Link, U: Link> {
     pub upstream: &'a Lease<U>,
     /// Buffers.
     pub buffers: &'a Pool,
+    /// Pipes.
+    pub pipes: &'a Pipes,
     /// Timeouts.
     pub timeouts: &'a Timeouts,
 }
@@ -159,6 +163,9 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             }
         }
         drop(out);
+        if let Some(pipe) = pump::pipe_between(self.pipes, self.client, self.upstream.wire(), &upload.reader) {
+            return self.splice(turn, upload, pipe).await;
+        }
         while !upload.reader.finished() {
             if turn.stop.get() {
                 return Ok(());
@@ -187,28 +194,33 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             }
             Err(error) => (Err(error), None),
         };
-        match (result, buffer) {
-            (Ok(0), _) => Err(ClientFault::BodyIncomplete.into()),
-            (Ok(n), buffer) => {
-                upload.pace.took(n, asked);
-                turn.holds_back.set(false);
-                upload.consumed = true;
-                Ok(buffer)
+        Ok(came(turn, upload, result, asked)?.and(buffer))
+    }
+
+    /// Moves the rest of a counted body through `pipe`, unless the receiving half ends the upload.
+    async fn splice(&self, turn: &Turn, upload: &mut Upload<'_>, mut pipe: Pipe) -> Result<(), Failure> {
+        while let Some(left @ 1..) = upload.reader.remaining() {
+            if turn.stop.get() {
+                return Ok(());
             }
-            (Err(_), _) if turn.stop.get() => Ok(None),
-            (Err(error), _) if error.kind() == ErrorKind::TimedOut => Err(ClientFault::BodyTimedOut.into()),
-            (Err(_), _) => Err(ClientFault::Gone.into()),
+            let asked = clock::mono();
+            let until = upload.pace.deadline(asked, self.timeouts.client_body);
+            let result = self.client.splice_in(&mut pipe, left, until).await;
+            let Some(filled) = came(turn, upload, result, asked)? else { return Ok(()) };
+            let filled = filled as u64;
+            upload.reader.skip(filled);
+            upload.bytes += filled;
+            let more = filled < left;
+            let result = pump::drain(self.upstream.wire(), &mut pipe, more, self.timeouts.upstream_write).await;
+            result.map_err(upstream_fault)?;
         }
+        Ok(())
     }
 
     async fn write_upstream(&self, from: Buffer) -> Result<Buffer, Failure> {
         let until = Deadline::after(self.timeouts.upstream_write);
         let (result, buffer) = self.upstream.wire().write_all(from, until).await;
-        match result {
-            Ok(()) => Ok(buffer),
-            Err(error) if error.kind() == ErrorKind::TimedOut => Err(UpstreamFault::Stalled.into()),
-            Err(_) => Err(UpstreamFault::Closed.into()),
-        }
+        result.map(|()| buffer).map_err(upstream_fault)
     }
 
     /// The receiving half: the first final response head.
@@ -346,9 +358,37 @@ pub async fn say_continue<L: Link>(client: &Wire<L>, buffers: &Pool, patience: D
 /// `ClientFault::Gone` or `Stalled`.
 pub async fn write_client<L: Link>(client: &Wire<L>, from: Buffer, patience: Duration) -> Result<Buffer, Failure> {
     let (result, buffer) = client.write_all(from, Deadline::after(patience)).await;
+    result.map(|()| buffer).map_err(client_fault)
+}
+
+/// What it means that the client did not take its bytes.
+#[must_use]
+pub fn client_fault(error: io::Error) -> Failure {
+    if error.kind() == ErrorKind::TimedOut { ClientFault::Stalled.into() } else { ClientFault::Gone.into() }
+}
+
+fn upstream_fault(error: io::Error) -> Failure {
+    if error.kind() == ErrorKind::TimedOut { UpstreamFault::Stalled.into() } else { UpstreamFault::Closed.into() }
+}
+
+/// What it means that the wait for the client's body, begun at `asked`, ended like this: so many bytes, or `None` when
+/// the receiving half has ended the upload.
+fn came(
+    turn: &Turn,
+    upload: &mut Upload<'_>,
+    result: io::Result<usize>,
+    asked: Instant,
+) -> Result<Option<usize>, Failure> {
     match result {
-        Ok(()) => Ok(buffer),
-        Err(error) if error.kind() == ErrorKind::TimedOut => Err(ClientFault::Stalled.into()),
+        Ok(0) => Err(ClientFault::BodyIncomplete.into()),
+        Ok(n) => {
+            upload.pace.took(n, asked);
+            turn.holds_back.set(false);
+            upload.consumed = true;
+            Ok(Some(n))
+        }
+        Err(_) if turn.stop.get() => Ok(None),
+        Err(error) if error.kind() == ErrorKind::TimedOut => Err(ClientFault::BodyTimedOut.into()),
         Err(_) => Err(ClientFault::Gone.into()),
     }
 }
