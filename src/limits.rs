@@ -65,6 +65,9 @@ pub const PIPES_LENT_MAX: usize = 1024;
 /// Unused pipes a shard keeps.
 pub const PIPES_KEPT_MAX: usize = 64;
 
+/// Bytes of one body after which other connections of the shard get their turn, however fast its peers are.
+pub const SPLICE_TURN_BYTES: usize = 4 * PIPE_BYTES;
+
 /// Least average rate of a request body, in bytes per second of waiting for the client, once
 /// [`Timeouts::client_body`](crate::proxy::Timeouts) has passed: a client that drips is a client that stopped.
 pub const BODY_RATE_MIN: u64 = 4 * 1024;

@@ -55,12 +55,11 @@ pub trait Link {
         ready(Err(io::ErrorKind::Unsupported.into()))
     }
 
-    /// Sends at least one of the bytes in `pipe`, which must have some. With `more` the last of them may wait a moment
-    /// for what follows. A write-side operation.
+    /// Sends at least one of the bytes in `pipe`, which must have some. A write-side operation.
     ///
     /// # Errors
     /// As [`write_all`](Self::write_all).
-    fn splice_out(&self, _pipe: &mut Pipe, _more: bool, _until: Deadline) -> impl Future<Output = io::Result<()>> {
+    fn splice_out(&self, _pipe: &mut Pipe, _until: Deadline) -> impl Future<Output = io::Result<()>> {
         ready(Err(io::ErrorKind::Unsupported.into()))
     }
 

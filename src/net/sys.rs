@@ -168,9 +168,9 @@ impl Caller {
 ///
 /// # Errors
 /// `EAGAIN` when it would have to wait, else what splice(2) says.
-pub(super) fn splice(from: &impl AsFd, to: &impl AsFd, max: usize, more: bool) -> io::Result<usize> {
+pub(super) fn splice(from: &impl AsFd, to: &impl AsFd, max: usize) -> io::Result<usize> {
     let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
-    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK | if more { libc::SPLICE_F_MORE } else { 0 };
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
     // SAFETY: both descriptors are borrowed and so stay open for the call; no offsets are given.
     let moved = unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), max, flags) };
     usize::try_from(moved).map_err(|_| io::Error::last_os_error())

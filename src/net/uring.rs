@@ -187,7 +187,7 @@ impl Link for Stream {
         debug_assert!(pipe.is_empty(), "a full pipe and an empty socket look the same");
         loop {
             let max = usize::try_from(max).unwrap_or(usize::MAX).min(pipe.ends().capacity);
-            match sys::splice(&*self.socket, &pipe.ends().writer, max, false) {
+            match sys::splice(&*self.socket, &pipe.ends().writer, max) {
                 Ok(n) => {
                     pipe.filled(n);
                     return Ok(n);
@@ -199,14 +199,14 @@ impl Link for Stream {
         }
     }
 
-    async fn splice_out(&self, pipe: &mut Pipe, more: bool, until: Deadline) -> io::Result<()> {
+    async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
         debug_assert!(!self.writing.busy.get() && !pipe.is_empty(), "two writes at once, or nothing to write");
         self.writing.busy.set(true);
         let result = loop {
             if let Err(error) = self.set_nonblocking(true) {
                 break Err(error);
             }
-            match sys::splice(&pipe.ends().reader, &*self.socket, pipe.len(), more) {
+            match sys::splice(&pipe.ends().reader, &*self.socket, pipe.len()) {
                 Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     pipe.drained(n);

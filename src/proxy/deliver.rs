@@ -11,11 +11,11 @@ use crate::clock::{self, Deadline, Instant};
 use crate::http::body::Reader;
 use crate::limits;
 use crate::link::Link;
-use crate::pipe::{Pipe, Pipes};
+use crate::pipe::Pipes;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::Returning;
-use crate::proxy::pump;
+use crate::proxy::pump::Pump;
 use crate::proxy::relay::{buffer_for, client_fault, write_client};
 use crate::proxy::secure::Wire;
 use crate::s3;
@@ -77,9 +77,9 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
                 if reader.finished() {
                     break;
                 }
-                if let Some(pipe) = self.pipe(&reader) {
+                if let Some(pump) = self.pump(&reader) {
                     drop((from, out));
-                    self.splice(pipe, &mut reader, delivered).await?;
+                    self.splice(pump, &mut reader, delivered).await?;
                     break;
                 }
                 match self.read(from, &reader).await? {
@@ -181,30 +181,29 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
         if self.client.is_broken() { Err(ClientFault::Gone.into()) } else { Ok(()) }
     }
 
-    /// A pipe for the rest of the body, unless somebody has to look at it or a copy is cheaper.
-    fn pipe(&self, reader: &Reader) -> Option<Pipe> {
+    /// A pump for the rest of the body, unless somebody has to look at it or a copy is cheaper.
+    fn pump(&self, reader: &Reader) -> Option<Pump> {
         if self.is_error || self.returning == Returning::Unchunked {
             return None;
         }
-        pump::pipe_between(self.pipes, self.upstream, self.client, reader)
+        Pump::between(self.pipes, self.upstream, self.client, reader)
     }
 
-    /// Moves the rest of a counted body through `pipe`.
-    async fn splice(&self, mut pipe: Pipe, reader: &mut Reader, delivered: &mut Delivered) -> Result<(), Failure> {
+    /// Moves the rest of a counted body through `pump`.
+    async fn splice(&self, mut pump: Pump, reader: &mut Reader, delivered: &mut Delivered) -> Result<(), Failure> {
         while let Some(left @ 1..) = reader.remaining() {
             let end = clock::mono() + self.timeouts.upstream_body;
-            let filled = loop {
+            loop {
                 let until = Deadline::at(end).min(Deadline::after(limits::CLIENT_CHECK));
-                match self.upstream.splice_in(&mut pipe, left, until).await {
+                match pump.fill(self.upstream, left, until).await {
                     Ok(0) => return Err(UpstreamFault::ResponseTruncated.into()),
-                    Ok(n) => break n as u64,
+                    Ok(_) => break,
                     Err(error) => self.patience(&error, end)?,
                 }
-            };
-            let result = pump::drain(self.client, &mut pipe, filled < left, self.timeouts.client_write).await;
-            let moved = filled - pipe.len() as u64;
-            reader.skip(moved);
-            delivered.bytes += moved;
+            }
+            let (moved, result) = pump.drain(self.client, self.timeouts.client_write).await;
+            reader.skip(moved as u64);
+            delivered.bytes += moved as u64;
             result.map_err(client_fault)?;
         }
         Ok(())

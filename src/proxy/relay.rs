@@ -14,10 +14,10 @@ use crate::http::body::Reader;
 use crate::http::head::{ResponseHead, Scan};
 use crate::limits;
 use crate::link::Link;
-use crate::pipe::{Pipe, Pipes};
+use crate::pipe::Pipes;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
-use crate::proxy::pump;
+use crate::proxy::pump::Pump;
 use crate::proxy::secure::Wire;
 use crate::proxy::upstream::Lease;
 
@@ -163,8 +163,8 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             }
         }
         drop(out);
-        if let Some(pipe) = pump::pipe_between(self.pipes, self.client, self.upstream.wire(), &upload.reader) {
-            return self.splice(turn, upload, pipe).await;
+        if let Some(pump) = Pump::between(self.pipes, self.client, self.upstream.wire(), &upload.reader) {
+            return self.splice(turn, upload, pump).await;
         }
         while !upload.reader.finished() {
             if turn.stop.get() {
@@ -197,21 +197,21 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         Ok(came(turn, upload, result, asked)?.and(buffer))
     }
 
-    /// Moves the rest of a counted body through `pipe`, unless the receiving half ends the upload.
-    async fn splice(&self, turn: &Turn, upload: &mut Upload<'_>, mut pipe: Pipe) -> Result<(), Failure> {
+    /// Moves the rest of a counted body through `pump`, unless the receiving half ends the upload.
+    async fn splice(&self, turn: &Turn, upload: &mut Upload<'_>, mut pump: Pump) -> Result<(), Failure> {
         while let Some(left @ 1..) = upload.reader.remaining() {
             if turn.stop.get() {
                 return Ok(());
             }
             let asked = clock::mono();
             let until = upload.pace.deadline(asked, self.timeouts.client_body);
-            let result = self.client.splice_in(&mut pipe, left, until).await;
-            let Some(filled) = came(turn, upload, result, asked)? else { return Ok(()) };
-            let filled = filled as u64;
-            upload.reader.skip(filled);
-            upload.bytes += filled;
-            let more = filled < left;
-            let result = pump::drain(self.upstream.wire(), &mut pipe, more, self.timeouts.upstream_write).await;
+            let result = pump.fill(self.client, left, until).await;
+            if came(turn, upload, result, asked)?.is_none() {
+                return Ok(());
+            }
+            let (moved, result) = pump.drain(self.upstream.wire(), self.timeouts.upstream_write).await;
+            upload.reader.skip(moved as u64);
+            upload.bytes += moved as u64;
             result.map_err(upstream_fault)?;
         }
         Ok(())

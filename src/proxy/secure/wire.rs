@@ -62,9 +62,9 @@ impl<L: Link> Link for Wire<L> {
         }
     }
 
-    async fn splice_out(&self, pipe: &mut Pipe, more: bool, until: Deadline) -> io::Result<()> {
+    async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
         match self {
-            Self::Plain(link) => link.splice_out(pipe, more, until).await,
+            Self::Plain(link) => link.splice_out(pipe, until).await,
             Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
