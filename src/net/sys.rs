@@ -162,9 +162,8 @@ impl Caller {
     }
 }
 
-/// Moves at most `max` bytes; one of the two is a pipe, the other a socket. Does not wait for the pipe and, on the side
-/// of the socket, waits for nothing it can *read*; whether it waits for room to *send* is [`set_nonblocking`]'s business,
-/// whatever splice(2) says of `SPLICE_F_NONBLOCK`.
+/// Moves at most `max` bytes; one of the two is a pipe, the other a socket. Does not wait for the pipe. Whether it waits for
+/// the socket is [`set_nonblocking`]'s business, in both directions and whatever splice(2) says of `SPLICE_F_NONBLOCK`.
 ///
 /// # Errors
 /// `EAGAIN` when it would have to wait, else what splice(2) says.

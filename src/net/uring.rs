@@ -34,7 +34,8 @@ pub struct Stream {
     reading: Side,
     writing: Side,
     interrupted: Cell<bool>,
-    /// Whether the socket is non-blocking: splicing out needs that, everything else would rather wait in the ring.
+    /// Whether the socket is non-blocking. Splicing needs that; operations of the ring would rather not have it, because
+    /// they then fail where they would have waited, but they only lose a turn by it.
     nonblocking: Cell<bool>,
 }
 
@@ -129,16 +130,15 @@ impl Link for Stream {
         if into.room() == 0 {
             return (Err(io::Error::new(io::ErrorKind::InvalidInput, "read into a full buffer")), into);
         }
-        if !self.writing.busy.get()
-            && let Err(error) = self.set_nonblocking(false)
-        {
-            return (Err(error), into);
-        }
         loop {
+            if let Err(error) = self.set_nonblocking(false) {
+                return (Err(error), into);
+            }
             let result;
             (result, into) = self.read_side(sys::recv(&self.socket, into), until).await;
             match result {
                 Ok(None) => {}
+                // The other direction began to splice before this operation was submitted.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if let Err(error) = self.readable(until).await {
                         return (Err(error), into);
@@ -156,8 +156,9 @@ impl Link for Stream {
     async fn write_all(&self, mut from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
         debug_assert!(!self.writing.busy.get(), "two writes at once on one link");
         self.writing.busy.set(true);
-        let mut outcome = self.set_nonblocking(false);
+        let mut outcome = Ok(());
         while outcome.is_ok() && !from.is_empty() {
+            outcome = self.set_nonblocking(false);
             let mut op = sys::send(&self.socket, from);
             let (mut result, buffer) = match self.writing.race(&mut op, until).await {
                 Some(done) => done,
@@ -172,6 +173,7 @@ impl Link for Stream {
                 Ok(n) => from.consume(*n),
                 // A cancelled read side takes the write with it; the kernel says how far it got, so go on from there.
                 Err(error) if is_retry(error) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => outcome = self.writable(until).await,
                 Err(_) => outcome = result.map(drop),
             }
         }
@@ -186,6 +188,7 @@ impl Link for Stream {
     async fn splice_in(&self, pipe: &mut Pipe, max: u64, until: Deadline) -> io::Result<usize> {
         debug_assert!(pipe.is_empty(), "a full pipe and an empty socket look the same");
         loop {
+            self.set_nonblocking(true)?;
             let max = usize::try_from(max).unwrap_or(usize::MAX).min(pipe.ends().capacity);
             match sys::splice(&*self.socket, &pipe.ends().writer, max) {
                 Ok(n) => {
