@@ -1,5 +1,6 @@
 //! Splicing between real sockets: nothing lost, nothing taken too much, and the thread never held up.
 
+#[allow(dead_code, reason = "shared between several tests")]
 mod net_loopback;
 
 use std::io::{self, Read, Write};

@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use io_uring::{cqueue, opcode, squeue, types};
 use socket2::{SockAddr, SockAddrStorage};
+use tokio::io::unix::AsyncFd;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 use crate::buffer::Buffer;
@@ -21,6 +22,9 @@ use crate::pipe::Ends;
 
 /// A descriptor that stays open until its last operation has completed.
 pub(super) type Socket = Rc<OwnedFd>;
+
+/// A descriptor whose readiness the thread's driver notes.
+pub(super) type Watch = AsyncFd<Socket>;
 
 /// An operation in the ring; yields the kernel's answer and what had been lent to it.
 pub(super) type InFlight<T> = InFlightOneshot<Lent<T>, Completed<T>>;
@@ -86,11 +90,6 @@ pub(super) fn send(socket: &Socket, from: Buffer) -> InFlight<Buffer> {
 pub(super) fn poll_readable(socket: &Socket) -> InFlight<()> {
     let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
     submit(socket, (), opcode::PollAdd::new(target(socket), events).build())
-}
-
-/// Waits until a send would take something, or fail.
-pub(super) fn poll_writable(socket: &Socket) -> InFlight<()> {
-    submit(socket, (), opcode::PollAdd::new(target(socket), libc::POLLOUT as u32).build())
 }
 
 /// Connects to `to`.
@@ -160,6 +159,15 @@ impl Caller {
         let address = address.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         Ok((socket, address))
     }
+}
+
+/// Has the thread's driver note when `socket` becomes readable or writable.
+///
+/// # Errors
+/// What epoll_ctl(2) says, such as `EEXIST` when it is watched already.
+pub(super) fn watch(socket: &Socket) -> io::Result<Watch> {
+    // SAFETY: the watch owns a share of the descriptor, which therefore stays open and the same for as long as it lives.
+    unsafe { Watch::register(Rc::clone(socket)) }.map_err(io::Error::from)
 }
 
 /// Moves at most `max` bytes; one of the two is a pipe, the other a socket. Does not wait for the pipe. Whether it waits for

@@ -12,13 +12,13 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::time::Sleep;
 
-use super::sys::{self, InFlight, Socket};
+use super::sys::{self, InFlight, Socket, Watch};
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Instant};
 use crate::link::Link;
@@ -37,6 +37,8 @@ pub struct Stream {
     /// Whether the socket is non-blocking. Splicing needs that; operations of the ring would rather not have it, because
     /// they then fail where they would have waited, but they only lose a turn by it.
     nonblocking: Cell<bool>,
+    /// Tells when splicing can go on. The ring could too, but takes four system calls to do so where this takes two.
+    watch: RefCell<Option<Watch>>,
 }
 
 impl Stream {
@@ -54,6 +56,7 @@ impl Stream {
             writing: Side::default(),
             interrupted: Cell::new(false),
             nonblocking: Cell::new(false),
+            watch: RefCell::default(),
         }
     }
 
@@ -66,6 +69,7 @@ impl Stream {
     /// Awaits a read-side operation, cancelled at the deadline. `Ok(None)`: it has to be done again.
     async fn read_side<T: Unpin>(&self, mut op: InFlight<T>, until: Deadline) -> (io::Result<Option<usize>>, T) {
         debug_assert!(!self.reading.busy.get(), "two read-side operations at once on one link");
+        self.unwatch();
         self.reading.busy.set(true);
         self.interrupted.set(false);
         let (mut timed_out, mut done) = (false, self.reading.race(&mut op, until).await);
@@ -87,18 +91,69 @@ impl Stream {
         (result, thing)
     }
 
-    /// Waits until a send would take something.
-    async fn writable(&self, until: Deadline) -> io::Result<()> {
-        let mut op = sys::poll_writable(&self.socket);
-        match self.writing.race(&mut op, until).await {
-            // Cancelled along with the read side: the next look decides.
-            Some((Err(error), ())) if is_retry(&error) => Ok(()),
-            Some((result, ())) => result.map(drop),
-            None => {
-                // Ends the wait, and what was said half is not to be gone on with.
-                let _ = self.shutdown(Shutdown::Write);
-                op.await.0.map(drop).and(Err(io::ErrorKind::TimedOut.into()))
+    /// Waits, without an operation in the ring, until something can be spliced in or out after it could not.
+    ///
+    /// Only this thread's driver notes readiness, so what is noted when the wait begins is older than the failure that led
+    /// to it and is forgotten.
+    async fn ready(&self, way: Way, until: Deadline) -> io::Result<()> {
+        if self.watch.borrow().is_none() {
+            *self.watch.borrow_mut() = Some(sys::watch(&self.socket)?);
+        }
+        let side = match way {
+            Way::In => &self.reading,
+            Way::Out => &self.writing,
+        };
+        let mut is_stale = true;
+        let result = poll_fn(|context| {
+            let watch = self.watch.borrow();
+            let Some(watch) = &*watch else { return Poll::Ready(Ok(())) };
+            loop {
+                let ready = match way {
+                    Way::In => watch.poll_read_ready(context),
+                    Way::Out => watch.poll_write_ready(context),
+                };
+                match ready {
+                    Poll::Ready(Ok(mut guard)) if is_stale => guard.clear_ready(),
+                    Poll::Ready(result) => return Poll::Ready(result.map(drop)),
+                    Poll::Pending => break,
+                }
+                is_stale = false;
             }
+            is_stale = false;
+            if way == Way::In && self.interrupted.get() {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            side.waker.set(Some(context.waker().clone()));
+            match until.instant() {
+                Some(at) => side.poll_expired(at, context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+                None => Poll::Pending,
+            }
+        });
+        let result = result.await;
+        side.waker.take();
+        if way == Way::Out && result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            // Fails only when the connection is gone. What was said half is not to be gone on with.
+            let _ = self.shutdown(Shutdown::Write);
+        }
+        result
+    }
+
+    /// Calls `splice` until it neither would have to wait nor was disturbed.
+    async fn splice(&self, way: Way, until: Deadline, splice: impl Fn() -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            self.set_nonblocking(true)?;
+            match splice() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready(way, until).await?,
+                Err(error) if is_retry(&error) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Ends the watch over a socket that is not being spliced any more: it would go on waking the thread.
+    fn unwatch(&self) {
+        if !self.reading.busy.get() && !self.writing.busy.get() {
+            self.watch.take();
         }
     }
 
@@ -155,6 +210,7 @@ impl Link for Stream {
 
     async fn write_all(&self, mut from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
         debug_assert!(!self.writing.busy.get(), "two writes at once on one link");
+        self.unwatch();
         self.writing.busy.set(true);
         let mut outcome = Ok(());
         while outcome.is_ok() && !from.is_empty() {
@@ -173,7 +229,7 @@ impl Link for Stream {
                 Ok(n) => from.consume(*n),
                 // A cancelled read side takes the write with it; the kernel says how far it got, so go on from there.
                 Err(error) if is_retry(error) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => outcome = self.writable(until).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => outcome = self.ready(Way::Out, until).await,
                 Err(_) => outcome = result.map(drop),
             }
         }
@@ -186,53 +242,34 @@ impl Link for Stream {
     }
 
     async fn splice_in(&self, pipe: &mut Pipe, max: u64, until: Deadline) -> io::Result<usize> {
+        debug_assert!(!self.reading.busy.get(), "two read-side operations at once on one link");
         debug_assert!(pipe.is_empty(), "a full pipe and an empty socket look the same");
-        loop {
-            self.set_nonblocking(true)?;
-            let max = usize::try_from(max).unwrap_or(usize::MAX).min(pipe.ends().capacity);
-            match sys::splice(&*self.socket, &pipe.ends().writer, max) {
-                Ok(n) => {
-                    pipe.filled(n);
-                    return Ok(n);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable(until).await?,
-                Err(error) if is_retry(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
+        let max = usize::try_from(max).unwrap_or(usize::MAX).min(pipe.ends().capacity);
+        self.reading.busy.set(true);
+        self.interrupted.set(false);
+        let result = self.splice(Way::In, until, || sys::splice(&*self.socket, &pipe.ends().writer, max)).await;
+        self.reading.busy.set(false);
+        pipe.filled(*result.as_ref().unwrap_or(&0));
+        result
     }
 
     async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
         debug_assert!(!self.writing.busy.get() && !pipe.is_empty(), "two writes at once, or nothing to write");
         self.writing.busy.set(true);
-        let result = loop {
-            if let Err(error) = self.set_nonblocking(true) {
-                break Err(error);
-            }
-            match sys::splice(&pipe.ends().reader, &*self.socket, pipe.len()) {
-                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    pipe.drained(n);
-                    break Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Err(error) = self.writable(until).await {
-                        break Err(error);
-                    }
-                }
-                Err(error) if is_retry(&error) => {}
-                Err(error) => break Err(error),
-            }
-        };
+        let result = self.splice(Way::Out, until, || sys::splice(&pipe.ends().reader, &*self.socket, pipe.len())).await;
         self.writing.busy.set(false);
-        result
+        pipe.drained(*result.as_ref().unwrap_or(&0));
+        result.map(drop)
     }
 
     /// When bytes arrive at the same moment the operation delivers them instead.
     fn interrupt(&self) {
         if self.reading.busy.get() {
             self.interrupted.set(true);
-            sys::cancel(&self.socket);
+            match self.reading.waker.take() {
+                Some(waker) => waker.wake(),
+                None => sys::cancel(&self.socket),
+            }
         }
     }
 
@@ -312,6 +349,15 @@ pub(super) fn tune(socket: &socket2::Socket) -> io::Result<()> {
 struct Side {
     busy: Cell<bool>,
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// Whom to wake out of a wait for readiness.
+    waker: Cell<Option<Waker>>,
+}
+
+/// Where spliced bytes go: from the socket or into it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
 }
 
 impl Side {
