@@ -67,6 +67,28 @@ pub const SHARD_BUFFER_BYTES: usize = 1024 * 1024 * 1024;
 /// needs a signature, so neither may starve those who have one.
 pub const UNSIGNED_SHARE: usize = 8;
 
+/// Fewest bytes still to come of a body between two plain connections for which a pipe is taken; below it a copy is
+/// cheaper than the turns of the ring that a pipe needs.
+pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+
+/// Fewest bytes still to come of a body between two TLS sessions for which records are opened and sealed in place.
+pub const RUN_BYTES_MIN: u64 = 32 * 1024;
+
+/// Bytes a pipe should hold; the most that Linux lets anybody ask for unless told otherwise (pipe(7), `pipe-max-size`).
+pub const PIPE_BYTES: usize = 1024 * 1024;
+
+/// Bytes a pipe must hold to be worth having: system calls a megabyte go up as it goes down.
+pub const PIPE_BYTES_MIN: usize = 128 * 1024;
+
+/// Pipes that a shard's bodies hold at once, two descriptors each; beyond it bodies are copied.
+pub const PIPES_LENT_MAX: usize = 1024;
+
+/// Unused pipes a shard keeps.
+pub const PIPES_KEPT_MAX: usize = 64;
+
+/// Bytes of one body after which other connections of the shard get their turn, however fast its peers are.
+pub const PUMP_TURN_BYTES: usize = 4 * PIPE_BYTES;
+
 /// Least average rate of a request body, in bytes per second of waiting for the client, once
 /// [`Timeouts::client_body`](crate::proxy::Timeouts) has passed: a client that drips is a client that stopped.
 pub const BODY_RATE_MIN: u64 = 4 * 1024;
@@ -124,4 +146,5 @@ const _: () = assert!(HEAD_BYTES_MAX < BUFFER_BYTES);
 const _: () = assert!(HEAD_BYTES_MAX >= 2 * 16 * 1024);
 const _: () = assert!(TLS_RECORD_BYTES_MAX * 3 < BUFFER_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES && TRAILER_BYTES_MAX < BUFFER_BYTES);
+const _: () = assert!(PIPE_BYTES_MIN <= PIPE_BYTES && PIPES_KEPT_MAX <= PIPES_LENT_MAX);
 const _: () = assert!(EXCHANGE_BYTES_MAX * 64 < SHARD_BUFFER_BYTES);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use filmgate::config::{Problem, Severity, check, file, keys};
+use filmgate::pipe::Splice;
 use filmgate::policy::route::{Mode, UpstreamHost};
 use filmgate::proxy::{Limits, Timeouts};
 use filmgate::server::{AccessLog, Options};
@@ -172,6 +173,8 @@ requests-per-connection = 7
 spool-bytes = 1048576
 buffer-bytes = "64 MB"
 upstream-idle = 0
+[transfer]
+splice = "always"
 [access-log]
 file = "/var/log/filmgate/access.json"
 [[route]]
@@ -195,6 +198,7 @@ fn a_complete_file_fills_every_option() {
     assert_eq!(tls.identities[0].certificate.to_str(), Some("a.pem"));
     assert_eq!(tls.identities[1].private_key.to_str(), Some("b.key"));
     assert_eq!((options.workers, options.pin), (Some(3), false));
+    assert_eq!(options.splice, Splice::Always);
     let timeouts = Timeouts {
         client_idle: Duration::from_secs(30),
         upstream_connect: Duration::from_millis(250),

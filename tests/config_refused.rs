@@ -224,6 +224,8 @@ fn bad_upstreams_are_refused() {
         (RouteEnd, "upstream.host = \"https://x\"", "route[0].upstream.host", 5, "a name and a port only"),
         (RouteEnd, "upstream.host = \"x y\"", "route[0].upstream.host", 5, "only letters, digits"),
         (RouteEnd, "upstream.host = \"x\\r\\ny\"", "route[0].upstream.host", 5, "only letters, digits"),
+        (Top, "[transfer]\nsplice = \"forced\"", "transfer.splice", 2, "write \"auto\", \"always\" or \"off\""),
+        (Top, "[transfer]\nsplice = true", "transfer.splice", 2, "expected a string"),
         (RouteEnd, "upstream.endpoint = \"fast\"", "route[0].upstream.endpoint", 5, "write \"regional\", \"global\""),
         (RouteEnd, "upstream.tls.max-version = \"1.4\"", "route[0].upstream.tls.max-version", 5, "is no TLS version"),
         (RouteEnd, "upstream.tls = \"1.2\"", "route[0].upstream.tls", 5, "expected a table"),

@@ -65,6 +65,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let pin = workers.read("pin", flag);
     let timeouts = timeouts(&root.section("timeouts"));
     let limits = limits(&root.section("limits"));
+    let splice = root.section("transfer").read("splice", value::splice);
     let access_log = root.section("access-log").read("file", value::access_log);
     let routing = Routing::read(root);
     let (listeners, records) = (listeners?, records?.unwrap_or_default());
@@ -79,6 +80,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
         upstreams: routing.upstreams.into_iter().map(|upstream| with_records(upstream, records)).collect(),
         timeouts,
         limits,
+        splice: splice?.unwrap_or_default(),
         access_log: access_log?.unwrap_or(AccessLog::Stdout),
     })
 }

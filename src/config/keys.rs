@@ -163,6 +163,13 @@ pub const KEYS: &[Key] = &[
         }),
         about: "Idle connections kept to one upstream; 0 keeps none.",
     },
+    section("transfer", "How bodies travel."),
+    default(
+        "transfer.splice",
+        r#""auto""#,
+        "Moving bodies inside the kernel when neither side speaks TLS: \"auto\" for long ones of known length, \"always\"\n\
+         for any of known length, \"off\" to copy all.",
+    ),
     section("access-log", "One JSON line a request. Signatures, tokens and cookies never appear in it."),
     default("access-log.file", r#""-""#, "A file to append to, \"-\" for standard output, or \"off\"."),
     section("route[]", "One bucket and the names artists reach it by. Repeat [[route]] for each bucket."),

@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::file::{kind, text};
 use super::keys::{Limit, Unit, in_bytes};
+use crate::pipe::Splice;
 use crate::policy::route::{Mode, UpstreamHost};
 use crate::server::AccessLog;
 use crate::tls::config::{Records, Version};
@@ -180,6 +181,16 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Endpoint, String> {
         "global" => Ok(Endpoint::Global),
         "dualstack" => Ok(Endpoint::Dualstack),
         other => Err(format!("{other:?} is no endpoint; write \"regional\", \"global\" or \"dualstack\"")),
+    }
+}
+
+/// When bodies are spliced.
+pub(super) fn splice(value: &DeValue<'_>) -> Result<Splice, String> {
+    match text(value)? {
+        "auto" => Ok(Splice::Auto),
+        "always" => Ok(Splice::Always),
+        "off" => Ok(Splice::Off),
+        other => Err(format!("{other:?} is not known; write \"auto\", \"always\" or \"off\"")),
     }
 }
 

@@ -8,6 +8,7 @@ use super::authority::Authority;
 use super::client::Server;
 use super::storage::{self, Storage};
 use super::{CA_FILE, Directory, Problem};
+use crate::pipe::Splice;
 use crate::policy::route::{Mode, Route, UpstreamHost};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
@@ -87,6 +88,7 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, port: u
         }],
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
         limits: Limits::default(),
+        splice: Splice::default(),
         access_log: AccessLog::File(directory.file(super::ACCESS_LOG_FILE)),
     }
 }

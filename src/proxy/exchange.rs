@@ -156,6 +156,7 @@ where
         client: &cx.client.wire,
         upstream: lease.wire(),
         buffers: &shard.buffers,
+        pipes: &shard.pipes,
         timeouts: &shard.timeouts,
         returning,
         is_error: head.status >= 400,
@@ -236,6 +237,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 client: &self.client.wire,
                 upstream: &lease,
                 buffers: &shard.buffers,
+                pipes: &shard.pipes,
                 timeouts: &shard.timeouts,
             };
             match transfer.exchange(&turn, out, upload, head).await {

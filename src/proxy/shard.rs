@@ -14,6 +14,7 @@ use crate::clock::{self, Deadline};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::limits;
 use crate::link::Dial;
+use crate::pipe::Pipes;
 use crate::policy::route::RouteTable;
 use crate::proxy::failure::Failure;
 use crate::proxy::upstream::Upstream;
@@ -29,6 +30,8 @@ pub struct Shard<D: Dial, S: AccessSink> {
     pub dial: D,
     /// Buffers.
     pub buffers: Pool,
+    /// Pipes.
+    pub pipes: Pipes,
     /// Timeouts.
     pub timeouts: Timeouts,
     /// Limits.
@@ -62,6 +65,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             upstreams,
             dial,
             buffers: Pool::new(limits.buffer_bytes_max),
+            pipes: Pipes::none(),
             timeouts,
             access,
             exchanges: shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX),
@@ -72,6 +76,12 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             ids: Ids { prefix: id_prefix, next: Cell::new(0) },
             clients: Rc::default(),
         }
+    }
+
+    /// The same shard, whose plain connections may exchange bodies through pipes.
+    #[must_use]
+    pub fn with_pipes(self, pipes: Pipes) -> Self {
+        Self { pipes, ..self }
     }
 
     /// Takes the share of one exchange in the shard's buffers. First come, first served, but nobody waits for long: most

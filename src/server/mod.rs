@@ -17,6 +17,7 @@ use crate::access::AccessSink;
 use crate::clock;
 use crate::net::resolve::Resolver;
 use crate::net::{listen, runtime};
+use crate::pipe::Splice;
 use crate::policy::route::{Route, RouteTable};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
@@ -50,6 +51,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// When bodies between plain connections go through pipes.
+    pub splice: Splice,
     /// Where access records go.
     pub access_log: AccessLog,
 }
@@ -127,6 +130,7 @@ impl Gate {
             addresses: Arc::clone(&addresses),
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
+            splice: options.splice,
             access: access.clone(),
             start_id,
             ready: ready.clone(),

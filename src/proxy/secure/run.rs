@@ -16,7 +16,7 @@ use crate::buffer::Buffer;
 use crate::clock::Deadline;
 use crate::limits;
 use crate::link::Link;
-use crate::tls::session::{RECORD_HEAD_BYTES, RECORD_PLAIN_BYTES_MAX, RECORD_TAIL_BYTES, Session};
+use crate::tls::session::{RECORD_HEAD_BYTES, RECORD_PLAIN_BYTES_MAX, RECORD_TAIL_BYTES};
 
 /// Opened records of application data, one after the other.
 pub struct Run {
@@ -99,6 +99,9 @@ impl<L: Link> Secure<L> {
 
     /// Reads as many bytes as full records have, so that a fast peer's records are hardly ever cut in two.
     async fn fill_aligned(&self, until: Deadline) -> io::Result<usize> {
+        self.check_interrupted()?;
+        // Whoever waits for a slow peer holds no more than the beginning of a record.
+        self.link.readable(until).await?;
         self.reads_bulk.set(true);
         let waiting = self.state.borrow_mut().incoming.take();
         let mut buffer = self.with_room(waiting);
