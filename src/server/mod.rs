@@ -127,7 +127,7 @@ impl Gate {
             addresses: Arc::clone(&addresses),
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
-            access: access.clone(),
+            access: access.another(),
             start_id,
             ready: ready.clone(),
             stop,
