@@ -220,14 +220,19 @@ fn holds_secret(text: &[u8]) -> bool {
 }
 
 fn has_telltale(text: &[u8]) -> bool {
-    text.iter().enumerate().any(|(at, byte)| {
-        matches!(byte, b'=' | b'y' | b'Y' | b'z' | b'Z')
-            && TELLTALES.iter().any(|telltale| stands_at(telltale, text, at))
+    let pairs = text.iter().zip(&text[text.len().min(1)..]).enumerate();
+    let mut suspects = pairs.filter(|(_, (_, byte))| matches!(byte, b'=' | b'y' | b'Y' | b'z' | b'Z'));
+    suspects.any(|(at, (before, byte))| {
+        let (before, byte) = (before.to_ascii_lowercase(), byte.to_ascii_lowercase());
+        TELLTALES.iter().any(|&(telltale, rare)| {
+            // Nearly every honest text ends here.
+            telltale[rare] == byte && telltale[rare - 1] == before && stands_at(telltale, text, at + 1, rare)
+        })
     })
 }
 
 /// Whether the telltale stands in the text with its rare byte at `at`.
-fn stands_at(&(telltale, rare): &(&[u8], usize), text: &[u8], at: usize) -> bool {
+fn stands_at(telltale: &[u8], text: &[u8], at: usize, rare: usize) -> bool {
     let place = at.checked_sub(rare).and_then(|start| text.get(start..start + telltale.len()));
     place.is_some_and(|place| place.eq_ignore_ascii_case(telltale))
 }
