@@ -1,15 +1,19 @@
 //! What each stage of the line costs, without a socket: `cargo bench --bench stages`.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use filmgate::access::{AccessRecord, RequestId, Said};
 use filmgate::buffer::Buffer;
+use filmgate::clock;
 use filmgate::http::body::{Chunked, Reader};
 use filmgate::http::framing;
 use filmgate::http::head::{RequestHead, ResponseHead, Scan, Version};
 use filmgate::limits::BUFFER_BYTES;
 use filmgate::policy::route::{Mode, Route, RouteTable, UpstreamHost};
 use filmgate::proxy::forward::{self, After, Sending};
+use filmgate::s3::target::Target;
 use filmgate::tls::config::{self, ClientOptions, Identity, Records, ServerOptions};
 use filmgate::tls::session::Session;
 
@@ -272,5 +276,48 @@ fn sealed(session: &mut Session, plain: &[u8]) -> Vec<u8> {
     wire
 }
 
-criterion_group!(stages, request, routing, response, chunked, tls, records);
+/// One access record as the line fills it in, and its line of JSON.
+fn record(c: &mut Criterion) {
+    let (request, response) = (request_head(), response_head());
+    let head = RequestHead::parse(&request).unwrap();
+    let answer = ResponseHead::parse(&response).unwrap();
+    let target = Target::parse(framing::origin_target(&head, &request));
+    let (client, upstream) = ("192.0.2.7:50123".parse().unwrap(), "52.218.1.2:443".parse().unwrap());
+    let mut memory = String::new();
+    let mut out = Vec::with_capacity(BODY_BYTES);
+    let mut group = c.benchmark_group("access");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("record, filled in and written", |b| {
+        b.iter(|| {
+            let mut record = AccessRecord::reusing(std::mem::take(&mut memory), clock::now().wall, client);
+            record.id = Some(RequestId { prefix: 0x18a2_5f3c_9d01_0000, number: 4711 });
+            record.tls = Some("1.3");
+            record.say(Said::Host, HOST);
+            record.say(Said::Method, head.method(&request));
+            record.operation = Some("GetObject");
+            record.say_decoded(Said::Key, black_box(target.escaped_key()));
+            for (what, name) in [(Said::Range, "range"), (Said::UserAgent, "user-agent")] {
+                record.say(what, head.fields.get(&request, name).unwrap());
+            }
+            record.say(Said::Bucket, "mystudio-media-00");
+            record.upstream = Some(upstream);
+            record.upstream_reused = true;
+            record.status = Some(answer.status);
+            for (what, name) in [(Said::S3RequestId, "x-amz-request-id"), (Said::S3Id2, "x-amz-id-2")] {
+                record.say(what, answer.fields.get(&response, name).unwrap());
+            }
+            record.bytes_out = 142_606_336;
+            record.ttfb = Some(Duration::from_micros(12_345));
+            record.total = Duration::from_micros(2_345_678);
+            record.upstream_time = Some(Duration::from_micros(2_345_000));
+            out.clear();
+            record.write_json(&mut out);
+            memory = record.into_memory();
+            out.len()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(stages, request, routing, response, chunked, tls, records, record);
 criterion_main!(stages);

@@ -127,8 +127,18 @@ pub const UPSTREAM_ADDRESSES_MAX: usize = 64;
 /// Connection attempts in flight for one dial.
 pub const DIAL_RACE_MAX: usize = 4;
 
-/// Access records waiting for the log thread; beyond it records are counted as lost, never waited for.
-pub const ACCESS_QUEUE_RECORDS_MAX: usize = 64 * 1024;
+/// Bytes of access log lines a shard prepares for before its log is busy: what it says in 20 ms at its fastest.
+pub const ACCESS_LINES_BYTES: usize = 1024 * 1024;
+
+/// Bytes of access log lines of one shard waiting for the log thread, and one line more; beyond it records are counted
+/// as lost, never waited for.
+pub const ACCESS_LINES_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of texts of one access record that a shard keeps for the next record.
+pub const TEXT_MEMORY_BYTES_MAX: usize = 4 * 1024;
+
+/// Memories for the texts of access records that a shard keeps: as many exchanges as usually go on at once.
+pub const TEXT_MEMORIES_MAX: usize = 1024;
 
 /// Bytes kept of any one logged string (a key, a user agent).
 pub const LOGGED_STRING_BYTES_MAX: usize = 2 * 1024;

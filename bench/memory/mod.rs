@@ -149,7 +149,7 @@ impl Client {
 struct Forgetful;
 
 impl AccessSink for Forgetful {
-    fn record(&self, record: AccessRecord) {
+    fn record(&self, record: &AccessRecord) {
         assert_eq!(record.status, Some(206));
     }
 }

@@ -52,7 +52,7 @@ where
     D: Dial,
     S: AccessSink,
 {
-    let mut story = Story::begin(&client.wire, shard.request_id(), inbound.begun, shard.access.wants_records());
+    let mut story = Story::begin(&client.wire, shard, inbound.begun);
     let (block, first) = inbound.buffer.filled().split_at(inbound.head_len);
     let mut parsed = shard.parsed();
     let (head, answer) = parsed.both();
@@ -71,7 +71,7 @@ where
             answered.then_some(Done { after: to.after, first_used: 0, leftover: None })
         }
     };
-    story.end(&shard.access);
+    story.end(shard);
     match done {
         None => Next::Break,
         Some(done) if done.after == After::Close => Next::Close,
@@ -90,9 +90,9 @@ where
     D: Dial,
     S: AccessSink,
 {
-    let mut story = Story::begin(&client.wire, shard.request_id(), begun, shard.access.wants_records());
+    let mut story = Story::begin(&client.wire, shard, begun);
     tell(client, shard, &mut story, failure, &Addressee::unknown()).await;
-    story.end(&shard.access);
+    story.end(shard);
 }
 
 /// How an exchange went that ended well.

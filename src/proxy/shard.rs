@@ -2,13 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use crate::access::AccessSink;
+use crate::access::{AccessRecord, AccessSink, RequestId};
 use crate::buffer::Pool;
 use crate::clock::{self, Deadline};
 use crate::http::head::{RequestHead, ResponseHead};
@@ -43,6 +42,8 @@ pub struct Shard<D: Dial, S: AccessSink> {
     heads: Semaphore,
     parsed: RefCell<Vec<Parsed>>,
     ids: Ids,
+    /// What finished records kept their texts in.
+    texts: RefCell<Vec<String>>,
     clients: Rc<Clients>,
 }
 
@@ -74,6 +75,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             limits,
             parsed: RefCell::default(),
             ids: Ids { prefix: id_prefix, next: Cell::new(0) },
+            texts: RefCell::default(),
             clients: Rc::default(),
         }
     }
@@ -120,6 +122,21 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         let number = self.ids.next.get();
         self.ids.next.set(number + 1);
         RequestId { prefix: self.ids.prefix, number }
+    }
+
+    /// Memory for the texts of a record, to be given [back](Self::done_with).
+    #[must_use]
+    pub fn text_memory(&self) -> String {
+        self.texts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of a record that was written for the next one.
+    pub fn done_with(&self, record: AccessRecord) {
+        let memory = record.into_memory();
+        let mut texts = self.texts.borrow_mut();
+        if memory.capacity() <= limits::TEXT_MEMORY_BYTES_MAX && texts.len() < limits::TEXT_MEMORIES_MAX {
+            texts.push(memory);
+        }
     }
 
     /// Tells every idle client goodbye and lets the busy ones finish their exchange.
@@ -219,20 +236,6 @@ async fn acquire(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> 
     match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire()).await {
         Some(Ok(permit)) => Ok(permit),
         _ => Err(Failure::Overloaded),
-    }
-}
-
-/// Names one exchange in logs and in the gate's own answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId {
-    prefix: u64,
-    number: u64,
-}
-
-impl fmt::Display for RequestId {
-    /// 16 hexadecimal digits of shard and start, 8 or more of the request.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:08x}", self.prefix, self.number)
     }
 }
 

@@ -131,7 +131,7 @@ impl Gate {
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
             splice: options.splice,
-            access: access.clone(),
+            access: access.another(),
             start_id,
             ready: ready.clone(),
             stop,
