@@ -53,6 +53,12 @@ pub const TLS_WARNINGS_MAX: u8 = 4;
 /// Bytes of a TLS 1.3 session ticket's message, which is put together from its records in memory (RFC 8446 §4.6.1).
 pub const TLS_TICKET_BYTES_MAX: usize = 64 * 1024 - 1;
 
+/// How long a connection that is to be left to the kernel's TLS may take to complete the record it has begun.
+pub const KERNEL_RECORD_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of a record that is no application data which are looked at in one go; the rest of it comes next.
+pub const TLS_CONTROL_BYTES: usize = 2 * 1024;
+
 /// Bytes of buffers one exchange holds at its busiest: bulk plaintext on its way, bulk ciphertext in and out, and the
 /// heads. A shard serves `buffer-bytes / EXCHANGE_BYTES_MAX` exchanges at once; more of them wait their turn.
 pub const EXCHANGE_BYTES_MAX: usize = 3 * BULK_BUFFER_BYTES + 2 * BUFFER_BYTES;

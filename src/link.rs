@@ -12,6 +12,8 @@
 //! * At most one read-side operation (`readable`, `read`, `splice_in`) and one write-side operation are in flight at a
 //!   time, and beside them one `closed`.
 
+mod kernel;
+
 use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
@@ -19,6 +21,8 @@ use std::net::SocketAddr;
 use crate::buffer::Buffer;
 use crate::clock::Deadline;
 use crate::pipe::Pipe;
+
+pub use kernel::{Cipher, Direction, KernelTls, NotData, RecordKey};
 
 /// One bidirectional byte stream.
 pub trait Link {
@@ -99,6 +103,51 @@ pub trait Link {
     /// sending is alive: it may be waiting for an answer.
     fn is_broken(&self) -> bool {
         false
+    }
+
+    /// What the kernel can do of TLS on this stream; `None` when it is not to be asked.
+    fn kernel_tls(&self) -> Option<KernelTls> {
+        None
+    }
+
+    /// Leaves the records of both directions to the kernel. From then on reads and writes are of application data. What
+    /// else comes makes a read or a splice fail with [`NotData`]; it is there for [`read_control`](Self::read_control).
+    /// `Ok(false)` when the kernel would not: nothing has changed then.
+    ///
+    /// # Errors
+    /// When it took one direction and not the other: the stream is of no more use.
+    fn hand_keys(&self, _send: &RecordKey<'_>, _receive: &RecordKey<'_>) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    /// Gives the kernel the next key of one direction.
+    ///
+    /// # Errors
+    /// When it does not take it, as before Linux 6.14.
+    fn next_key(&self, _direction: Direction, _key: &RecordKey<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Whether a record that is no application data comes next. One look, no wait.
+    fn is_control_next(&self) -> bool {
+        false
+    }
+
+    /// Takes the next record, or as much of it as `into` holds, and says its content type and length. Type 0 is the end
+    /// of the stream. Does not wait.
+    ///
+    /// # Errors
+    /// `WouldBlock` when there is none, else as [`read`](Self::read).
+    fn read_control(&self, _into: &mut [u8]) -> io::Result<(u8, usize)> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Sends a record of another content type than application data. A write-side operation.
+    ///
+    /// # Errors
+    /// As [`write_all`](Self::write_all).
+    fn write_control(&self, _kind: u8, _content: &[u8], _until: Deadline) -> impl Future<Output = io::Result<()>> {
+        ready(Err(io::ErrorKind::Unsupported.into()))
     }
 
     /// The address of the other end, where there is one.

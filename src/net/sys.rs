@@ -16,8 +16,10 @@ use socket2::{SockAddr, SockAddrStorage};
 use tokio::io::unix::AsyncFd;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
+use super::kernel;
 use crate::buffer::Buffer;
 use crate::limits;
+use crate::link::{Direction, RecordKey};
 use crate::pipe::Ends;
 
 /// A descriptor that stays open until its last operation has completed.
@@ -248,6 +250,96 @@ pub(super) fn reset(socket: &Socket) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Puts a connected TCP socket under the kernel's TLS. Until it has keys nothing changes.
+///
+/// # Errors
+/// `ENOENT` when the kernel has no TLS, or a module for it that an unprivileged process cannot load.
+pub(super) fn attach_tls(socket: &impl AsFd) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_ULP, b"tls")
+}
+
+/// Gives the kernel's TLS the key of one direction.
+///
+/// # Errors
+/// What setsockopt(2) says: `EINVAL` or `ENOENT` when the kernel has no such cipher, `EBUSY` when there is a key already
+/// and it cannot be replaced.
+pub(super) fn set_record_key(socket: &impl AsFd, direction: Direction, key: &RecordKey<'_>) -> io::Result<()> {
+    let (mut info, len) = kernel::crypto_info(key)?;
+    let result = set_option(socket, libc::SOL_TLS, kernel::option_of(direction), &info[..len]);
+    // SAFETY: the array is borrowed for the call and as long as it says.
+    unsafe { libc::explicit_bzero(info.as_mut_ptr().cast(), info.len()) };
+    result
+}
+
+fn set_option(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: &[u8]) -> io::Result<()> {
+    let (fd, len) = (socket.as_fd().as_raw_fd(), value.len() as libc::socklen_t);
+    // SAFETY: the value is borrowed for the call and as long as it says.
+    match unsafe { libc::setsockopt(fd, level, name, value.as_ptr().cast(), len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Room for one control message of one byte, aligned as a header wants it.
+type ControlRoom = [usize; 4];
+// SAFETY: computes a size.
+const _: () = assert!(unsafe { libc::CMSG_SPACE(1) } as usize <= size_of::<ControlRoom>());
+
+/// Receives what comes next of a socket under the kernel's TLS and its content type; 0 when there is none, as at the end
+/// of the stream. Does not wait.
+///
+/// # Errors
+/// What recvmsg(2) says.
+pub(super) fn recv_record(socket: &impl AsFd, into: &mut [u8]) -> io::Result<(u8, usize)> {
+    let mut room: ControlRoom = [0; 4];
+    let mut vector = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let mut message = message(&mut vector, &mut room, size_of::<ControlRoom>());
+    // SAFETY: the message points to one vector over `into` and to `room`, all of which outlive the call.
+    let n = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let len = usize::try_from(n).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has set the length of what it wrote into `room`.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message).as_ref() };
+    let is_kind =
+        |header: &&libc::cmsghdr| header.cmsg_level == libc::SOL_TLS && header.cmsg_type == kernel::TLS_GET_RECORD_TYPE;
+    // SAFETY: a message of that type holds one byte.
+    let kind = header.filter(is_kind).map_or(0, |header| unsafe { *libc::CMSG_DATA(header) });
+    Ok((kind, len))
+}
+
+/// Sends `content` as a record of type `kind` on a socket under the kernel's TLS. Does not wait.
+///
+/// # Errors
+/// `EAGAIN` when it would have to, else what sendmsg(2) says.
+pub(super) fn send_record(socket: &impl AsFd, kind: u8, content: &[u8]) -> io::Result<usize> {
+    let mut room: ControlRoom = [0; 4];
+    // The kernel does not write through it.
+    let mut vector = libc::iovec { iov_base: content.as_ptr().cast_mut().cast(), iov_len: content.len() };
+    // SAFETY: computes a size.
+    let message = message(&mut vector, &mut room, unsafe { libc::CMSG_SPACE(1) } as usize);
+    // SAFETY: `room` has place for one header, is aligned for it and zeroed, and for the byte behind it.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_TLS;
+        (*header).cmsg_type = kernel::TLS_SET_RECORD_TYPE;
+        (*header).cmsg_len = libc::CMSG_LEN(1) as _;
+        *libc::CMSG_DATA(header) = kind;
+    }
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the message points to one vector over `content` and to `room`, all of which outlive the call.
+    let n = unsafe { libc::sendmsg(socket.as_fd().as_raw_fd(), &raw const message, flags) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
+fn message(vector: &mut libc::iovec, room: &mut ControlRoom, room_len: usize) -> libc::msghdr {
+    // SAFETY: a message is integers and pointers; all zeroes is an empty one.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = vector;
+    message.msg_iovlen = 1;
+    message.msg_control = room.as_mut_ptr().cast();
+    message.msg_controllen = room_len as _;
+    message
 }
 
 /// Binds the calling thread to one core.

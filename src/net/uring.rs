@@ -4,10 +4,11 @@
 //! is cancelled and *then awaited*: if bytes arrived in between they are delivered. The write side cannot be taken back,
 //! so its deadline shuts the sending direction down.
 
+mod kernel;
+
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -21,7 +22,7 @@ use tokio::time::Sleep;
 use super::sys::{self, InFlight, Socket, Watch};
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Instant};
-use crate::link::Link;
+use crate::link::{Direction, KernelTls, Link, NotData, RecordKey};
 use crate::pipe::{Ends, Pipe};
 
 /// A connected TCP socket.
@@ -41,6 +42,10 @@ pub struct Stream {
     nonblocking: Cell<bool>,
     /// Tells when splicing can go on. The ring could too, but takes four system calls to do so where this takes two.
     watch: RefCell<Option<Watch>>,
+    /// What the kernel may be asked to do of TLS.
+    kernel_tls: Option<KernelTls>,
+    /// Whether the kernel protects the records that go over it.
+    has_keys: Cell<bool>,
 }
 
 impl Stream {
@@ -60,7 +65,16 @@ impl Stream {
             is_readable: Cell::new(false),
             nonblocking: Cell::new(false),
             watch: RefCell::default(),
+            kernel_tls: None,
+            has_keys: Cell::new(false),
         }
+    }
+
+    /// The same stream, whose TLS records may be left to the kernel.
+    #[must_use]
+    pub fn with_kernel_tls(mut self, kernel_tls: Option<KernelTls>) -> Self {
+        self.kernel_tls = kernel_tls;
+        self
     }
 
     /// The other end.
@@ -168,26 +182,8 @@ impl Stream {
         Ok(())
     }
 
-    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
-        SockRef::from(&*self.socket).shutdown(how)
-    }
-}
-
-impl Link for Stream {
-    async fn readable(&self, until: Deadline) -> io::Result<()> {
-        loop {
-            match self.read_side(sys::poll_readable(&self.socket), until).await {
-                (Ok(None), ()) => {}
-                (Ok(Some(_)), ()) => {
-                    self.is_readable.set(true);
-                    return Ok(());
-                }
-                (Err(error), ()) => return Err(error),
-            }
-        }
-    }
-
-    async fn read(&self, mut into: Buffer, until: Deadline) -> (io::Result<usize>, Buffer) {
+    /// Receives into the room of `into`.
+    async fn receive(&self, mut into: Buffer, until: Deadline) -> (io::Result<usize>, Buffer) {
         if into.room() == 0 {
             return (Err(io::Error::new(io::ErrorKind::InvalidInput, "read into a full buffer")), into);
         }
@@ -222,6 +218,30 @@ impl Link for Stream {
                 Err(error) => return (Err(error), into),
             }
         }
+    }
+
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        SockRef::from(&*self.socket).shutdown(how)
+    }
+}
+
+impl Link for Stream {
+    async fn readable(&self, until: Deadline) -> io::Result<()> {
+        loop {
+            match self.read_side(sys::poll_readable(&self.socket), until).await {
+                (Ok(None), ()) => {}
+                (Ok(Some(_)), ()) => {
+                    self.is_readable.set(true);
+                    return Ok(());
+                }
+                (Err(error), ()) => return Err(error),
+            }
+        }
+    }
+
+    async fn read(&self, into: Buffer, until: Deadline) -> (io::Result<usize>, Buffer) {
+        let (result, into) = self.receive(into, until).await;
+        (result.map_err(|error| self.explain(error)), into)
     }
 
     async fn write_all(&self, mut from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
@@ -266,7 +286,7 @@ impl Link for Stream {
         let result = self.splice(Way::In, until, || sys::splice(&*self.socket, &pipe.ends().writer, max)).await;
         self.reading.busy.set(false);
         pipe.filled(*result.as_ref().unwrap_or(&0));
-        result
+        result.map_err(|error| self.explain_splice(error))
     }
 
     async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
@@ -323,13 +343,35 @@ impl Link for Stream {
     }
 
     fn is_quiet(&self) -> bool {
-        let mut byte = [MaybeUninit::uninit()];
-        let seen = SockRef::from(&*self.socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);
-        seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.peek().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn is_broken(&self) -> bool {
         sys::is_broken(&self.socket)
+    }
+
+    fn kernel_tls(&self) -> Option<KernelTls> {
+        self.kernel_tls
+    }
+
+    fn hand_keys(&self, send: &RecordKey<'_>, receive: &RecordKey<'_>) -> io::Result<bool> {
+        self.take_over_records(send, receive)
+    }
+
+    fn next_key(&self, direction: Direction, key: &RecordKey<'_>) -> io::Result<()> {
+        sys::set_record_key(&*self.socket, direction, key)
+    }
+
+    fn is_control_next(&self) -> bool {
+        self.peek().is_err_and(|error| NotData::is(&self.explain(error)))
+    }
+
+    fn read_control(&self, into: &mut [u8]) -> io::Result<(u8, usize)> {
+        sys::recv_record(&*self.socket, into).map_err(|error| self.explain(error))
+    }
+
+    async fn write_control(&self, kind: u8, content: &[u8], until: Deadline) -> io::Result<()> {
+        self.send_control(kind, content, until).await
     }
 
     fn peer(&self) -> Option<SocketAddr> {

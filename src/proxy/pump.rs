@@ -1,6 +1,6 @@
-//! How the rest of a counted body gets from one wire to the other without anybody looking at it: between two plain
-//! connections through a pipe inside the kernel, between two TLS 1.3 sessions record by record in the buffer the records
-//! came in. Everything else is copied by whoever asked for a pump.
+//! How the rest of a counted body gets from one wire to the other without anybody looking at it: between two connections
+//! that are plain, or whose records the kernel protects, through a pipe inside the kernel; between two TLS 1.3 sessions of
+//! ours record by record in the buffer the records came in. Everything else is copied by whoever asked for a pump.
 
 use std::io;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::clock::Deadline;
 use crate::http::body::Reader;
 use crate::limits;
-use crate::link::Link;
+use crate::link::{Link, NotData};
 use crate::pipe::{Pipe, Pipes};
 use crate::proxy::secure::{Run, RunRead, Wire};
 
@@ -44,7 +44,9 @@ impl Pump {
     pub fn between<A: Link, B: Link>(pipes: &Pipes, from: &Wire<A>, to: &Wire<B>, reader: &Reader) -> Option<Self> {
         let left = reader.remaining()?;
         let way = match (from, to) {
-            (Wire::Plain(from), Wire::Plain(to)) if from.can_splice() && to.can_splice() => Way::Pipe(pipes.take(left)?),
+            (Wire::Plain(from), Wire::Plain(to)) if from.can_splice() && to.can_splice() => {
+                Way::Pipe(pipes.take(left)?)
+            }
             (Wire::Tls(from), Wire::Tls(to)) if left >= limits::RUN_BYTES_MIN => {
                 (from.carries_runs() && to.carries_runs()).then_some(Way::Records(None))?
             }
@@ -59,9 +61,11 @@ impl Pump {
     /// As [`Link::read`].
     pub async fn fill<L: Link>(&mut self, from: &Wire<L>, left: u64, until: Deadline) -> io::Result<Filled> {
         match (&mut self.way, from) {
-            (Way::Pipe(pipe), Wire::Plain(from)) => match from.splice_in(pipe, left, until).await? {
-                0 => Ok(Filled::End),
-                n => Ok(Filled::Bytes(n)),
+            (Way::Pipe(pipe), from) => match from.splice_in(pipe, left, until).await {
+                Ok(0) => Ok(Filled::End),
+                Ok(n) => Ok(Filled::Bytes(n)),
+                Err(error) if NotData::is(&error) => Ok(Filled::Unfit),
+                Err(error) => Err(error),
             },
             (Way::Records(held), Wire::Tls(from)) => match from.read_run(left, until).await? {
                 RunRead::Run(run) => Ok(Filled::Bytes(held.insert(run).plain_len())),
@@ -78,7 +82,7 @@ impl Pump {
     /// As [`Link::write_all`].
     pub async fn drain<L: Link>(&mut self, to: &Wire<L>, patience: Duration) -> (usize, io::Result<()>) {
         let (moved, result) = match (&mut self.way, to) {
-            (Way::Pipe(pipe), Wire::Plain(to)) => {
+            (Way::Pipe(pipe), to) => {
                 let filled = pipe.len();
                 let result = empty(pipe, to, patience).await;
                 (filled - pipe.len(), result)

@@ -6,6 +6,7 @@
 //! A waiting connection costs no buffer: ciphertext stays with the kernel until someone reads, and the buffer it is read
 //! into goes back to the pool once all of it is decrypted.
 
+mod kernel;
 mod run;
 mod wire;
 
@@ -21,6 +22,7 @@ use crate::buffer::{Buffer, Pool};
 use crate::clock::Deadline;
 use crate::limits;
 use crate::link::Link;
+use crate::pipe::Pipe;
 use crate::tls::TlsError;
 use crate::tls::config::{ClientConfig, ServerConfig, Version};
 use crate::tls::session::{OpenState, Session};
@@ -41,6 +43,8 @@ pub struct Secure<L: Link> {
     read_side: Cell<ReadSide>,
     /// Whether the last read had room for more than a small buffer.
     reads_bulk: Cell<bool>,
+    /// Whether the kernel protects the records: what goes over `link` is plaintext then.
+    in_kernel: Cell<bool>,
 }
 
 struct State {
@@ -99,10 +103,13 @@ impl<L: Link> Secure<L> {
         pool: &Pool,
         until: Deadline,
     ) -> Result<Self, HandshakeError<L>> {
-        let session = match session {
+        let mut session = match session {
             Ok(session) => session,
             Err(error) => return Err(HandshakeError { link, cause: error.into() }),
         };
+        if link.kernel_tls().is_some() {
+            session.keep_keys();
+        }
         let state = State { session, incoming: None, outgoing: Vec::new(), ended: false, cut_off: false };
         let secure = Self {
             link,
@@ -111,6 +118,7 @@ impl<L: Link> Secure<L> {
             turn: Mutex::new(()),
             read_side: Cell::new(ReadSide::Idle),
             reads_bulk: Cell::new(false),
+            in_kernel: Cell::new(false),
         };
         match secure.shake_hands(until).await {
             Ok(()) => Ok(secure),
@@ -125,7 +133,7 @@ impl<L: Link> Secure<L> {
             let (_, state) = opened?;
             flushed?;
             if !self.state.borrow().session.is_handshaking() {
-                return Ok(());
+                return self.leave_to_kernel(until).await.map_err(SecureError::Link);
             }
             if state == OpenState::PeerClosed {
                 return Err(SecureError::Closed);
@@ -268,7 +276,7 @@ impl<L: Link> Secure<L> {
                 return Ok(0);
             }
             if self.state.borrow().ended || self.fill(until).await? == 0 {
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed without TLS close_notify"));
+                return Err(cut_short());
             }
         }
     }
@@ -343,22 +351,50 @@ impl State {
 impl<L: Link> Link for Secure<L> {
     async fn readable(&self, until: Deadline) -> io::Result<()> {
         self.read_side.set(ReadSide::Waiting);
-        let result = self.wait_readable(until).await;
+        let result = match self.in_kernel.get() {
+            true => self.wait_for_data(until).await,
+            false => self.wait_readable(until).await,
+        };
         self.read_side.set(ReadSide::Idle);
         result
     }
 
     async fn read(&self, mut into: Buffer, until: Deadline) -> (io::Result<usize>, Buffer) {
         self.read_side.set(ReadSide::Waiting);
-        let result = self.read_plain(&mut into, until).await;
+        let result;
+        if self.in_kernel.get() {
+            (result, into) = self.read_data(into, until).await;
+        } else {
+            result = self.read_plain(&mut into, until).await;
+        }
         self.read_side.set(ReadSide::Idle);
         (result, into)
     }
 
     async fn write_all(&self, mut from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
-        let result = self.write_sealed(&mut from, until).await;
+        let result;
+        if self.in_kernel.get() {
+            (result, from) = self.write_data(from, until).await;
+        } else {
+            result = self.write_sealed(&mut from, until).await;
+        }
         from.clear();
         (result, from)
+    }
+
+    fn can_splice(&self) -> bool {
+        self.in_kernel.get() && self.link.can_splice()
+    }
+
+    async fn splice_in(&self, pipe: &mut Pipe, max: u64, until: Deadline) -> io::Result<usize> {
+        self.read_side.set(ReadSide::Waiting);
+        let result = self.splice_data_in(pipe, max, until).await;
+        self.read_side.set(ReadSide::Idle);
+        result
+    }
+
+    async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
+        self.splice_data_out(pipe, until).await
     }
 
     fn interrupt(&self) {
@@ -375,6 +411,10 @@ impl<L: Link> Link for Secure<L> {
 
     async fn finish(&self, until: Deadline) -> io::Result<()> {
         let turn = self.turn.lock().await;
+        if self.in_kernel.get() {
+            self.say_goodbye(&turn, until).await?;
+            return self.link.finish(until).await;
+        }
         {
             let State { session, outgoing, .. } = &mut *self.state.borrow_mut();
             session.close_notify(outgoing);
@@ -412,6 +452,10 @@ impl<L: Link> Link for Secure<L> {
     fn peer(&self) -> Option<SocketAddr> {
         self.link.peer()
     }
+}
+
+fn cut_short() -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed without TLS close_notify")
 }
 
 /// A handshake that failed.

@@ -19,6 +19,8 @@ pub enum TlsError {
     Decrypt,
     /// The peer breaks the rules of the protocol.
     Protocol(Error),
+    /// The peer changes its keys, which the kernel that protects the records cannot follow.
+    KernelKeys,
     /// The session has no keys left for another record, or was used after its end.
     Spent,
     /// Nobody's fault but the gate's.
@@ -29,7 +31,7 @@ impl TlsError {
     /// Whether the peer, or someone between, is to blame, and not the gate.
     #[must_use]
     pub const fn is_peer_fault(&self) -> bool {
-        !matches!(self, Self::Spent | Self::Internal(_))
+        !matches!(self, Self::KernelKeys | Self::Spent | Self::Internal(_))
     }
 }
 
@@ -68,6 +70,10 @@ impl fmt::Display for TlsError {
             }
             Self::Alert(alert) => write!(f, "the peer gave up with alert {alert:?}"),
             Self::Decrypt => f.write_str("a record could not be decrypted: it was changed on its way"),
+            Self::KernelKeys => f.write_str(
+                "the peer changes its keys, which the kernel's TLS can only do since Linux 6.14; `tls.kernel = \"off\"` \
+                 leaves the records to the gate",
+            ),
             Self::Spent => f.write_str("the session can carry no more"),
             Self::NothingInCommon(error) | Self::Protocol(error) | Self::Internal(error) => write!(f, "{error}"),
         }

@@ -9,8 +9,9 @@ use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
 use super::TlsError;
 use super::config::{ClientConfig, ServerConfig, Version};
+use super::messages::Keys;
 use super::session::{Sink, Step, record_len};
-use super::traffic::{Keys, Traffic};
+use super::traffic::Traffic;
 
 /// A session whose records rustls protects.
 pub(super) struct Library {
@@ -112,7 +113,7 @@ impl Library {
     }
 
     /// Leaves the records to us and of rustls only what makes further keys.
-    pub(super) fn hand_over(self) -> Result<Traffic, TlsError> {
+    pub(super) fn hand_over(self, keeps_keys: bool) -> Result<Traffic, TlsError> {
         let is_resumed = self.is_resumed();
         let (secrets, keys) = match self.side {
             Side::Server(connection) => {
@@ -124,7 +125,7 @@ impl Library {
                 (secrets, Keys::Client(Box::new(keys)))
             }
         };
-        Traffic::new(secrets, keys, is_resumed)
+        Traffic::new(secrets, keys, is_resumed, keeps_keys)
     }
 
     /// Moves what rustls wants sent to the sink. Whether application data may be sent then.

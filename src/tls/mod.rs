@@ -4,6 +4,7 @@ pub mod config;
 pub mod error;
 mod hello;
 mod library;
+mod messages;
 mod record;
 pub mod session;
 mod traffic;

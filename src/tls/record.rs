@@ -77,8 +77,13 @@ pub(super) struct Opener(Key);
 impl Opener {
     /// # Errors
     /// When the secrets are of no kind known here.
-    pub(super) fn new(secrets: (u64, ConnectionTrafficSecrets)) -> Result<Self, TlsError> {
+    pub(super) fn new(secrets: &(u64, ConnectionTrafficSecrets)) -> Result<Self, TlsError> {
         Key::new(secrets).map(Self)
+    }
+
+    /// The next record's number.
+    pub(super) const fn next_number(&self) -> u64 {
+        self.0.sequence
     }
 
     /// Opens the whole `record` in place: its content is then behind the first [`RECORD_HEAD_BYTES`].
@@ -129,8 +134,13 @@ pub(super) struct Sealer(Key);
 impl Sealer {
     /// # Errors
     /// When the secrets are of no kind known here.
-    pub(super) fn new(secrets: (u64, ConnectionTrafficSecrets)) -> Result<Self, TlsError> {
+    pub(super) fn new(secrets: &(u64, ConnectionTrafficSecrets)) -> Result<Self, TlsError> {
         Key::new(secrets).map(Self)
+    }
+
+    /// The next record's number.
+    pub(super) const fn next_number(&self) -> u64 {
+        self.0.sequence
     }
 
     /// Whether the key may protect so many records more before it has to be replaced (RFC 8446 §5.5).
@@ -191,9 +201,9 @@ struct Key {
 }
 
 impl Key {
-    fn new((sequence, secrets): (u64, ConnectionTrafficSecrets)) -> Result<Self, TlsError> {
+    fn new((sequence, secrets): &(u64, ConnectionTrafficSecrets)) -> Result<Self, TlsError> {
         let unusable = || TlsError::Internal(Error::General("traffic secrets of an unknown kind".to_owned()));
-        let (algorithm, key, iv) = match &secrets {
+        let (algorithm, key, iv) = match secrets {
             ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (&aead::AES_128_GCM, key, iv),
             ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (&aead::AES_256_GCM, key, iv),
             ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv } => (&aead::CHACHA20_POLY1305, key, iv),
@@ -201,7 +211,7 @@ impl Key {
         };
         let aead = LessSafeKey::new(UnboundKey::new(algorithm, key.as_ref()).map_err(|_| unusable())?);
         let iv = Zeroizing::new(<[u8; NONCE_LEN]>::try_from(iv.as_ref()).map_err(|_| unusable())?);
-        Ok(Self { aead, iv, sequence })
+        Ok(Self { aead, iv, sequence: *sequence })
     }
 
     /// The initialisation vector XOR the record's number (RFC 8446 §5.3). Numbers never wrap and none is given twice.
@@ -248,7 +258,7 @@ mod tests {
             let (key, iv) = (AeadKey::from([0x5a; 32]), Iv::from([0x17; NONCE_LEN]));
             (sequence, ConnectionTrafficSecrets::Aes256Gcm { key, iv })
         };
-        (Sealer::new(secrets()).unwrap(), Opener::new(secrets()).unwrap())
+        (Sealer::new(&secrets()).unwrap(), Opener::new(&secrets()).unwrap())
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! The session decrypts in place in the caller's buffer, hence the one rule: bytes that [`Session::open`] did not consume
 //! must come back unchanged at the front of the next call, with more behind them.
 
+mod kernel;
+
 use std::mem;
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use super::library::Library;
 use super::record;
 use super::traffic::Traffic;
 use super::{TlsError, hello};
+
+pub use kernel::{Control, Keys, TrafficKey};
 
 pub use super::record::{RECORD_HEAD_BYTES, RECORD_TAIL_BYTES};
 
@@ -42,12 +46,15 @@ pub struct Session {
     has_begun: bool,
     peer_closed: bool,
     said_goodbye: bool,
+    /// Whether to keep the first keys for a kernel that may take the records.
+    keeps_keys: bool,
 }
 
 /// Who protects the records.
 enum Side {
     Library(Library),
     Own(Box<Traffic>),
+    Kernel(Box<kernel::Left>),
     /// Nobody: the session failed between the two.
     Nobody,
 }
@@ -147,6 +154,7 @@ impl Session {
             has_begun: false,
             peer_closed: false,
             said_goodbye: false,
+            keeps_keys: false,
         }
     }
 
@@ -176,6 +184,7 @@ impl Session {
             let (consumed, step) = match &mut self.side {
                 Side::Own(traffic) => traffic.open(rest, sink),
                 Side::Library(library) => library.open(rest, sink),
+                Side::Kernel(_) => (0, Ok(Step::Blocked)),
                 Side::Nobody => (0, Err(TlsError::Spent)),
             };
             opened.consumed += consumed;
@@ -238,7 +247,7 @@ impl Session {
                     written = self.take_pending(sealed);
                 }
             }
-            Side::Nobody => return Err(TlsError::Spent),
+            Side::Kernel(_) | Side::Nobody => return Err(TlsError::Spent),
         }
         Ok(Sealed { consumed, written })
     }
@@ -334,7 +343,7 @@ impl Session {
                     library.queue_close_notify();
                     let _ = self.pump(0);
                 }
-                Side::Nobody => {}
+                Side::Kernel(_) | Side::Nobody => {}
             }
         }
         outgoing.append(&mut self.pending);
@@ -351,7 +360,7 @@ impl Session {
     pub fn version(&self) -> Option<Version> {
         match &self.side {
             Side::Library(library) => library.version(),
-            Side::Own(_) | Side::Nobody => Some(Version::Tls13),
+            Side::Own(_) | Side::Kernel(_) | Side::Nobody => Some(Version::Tls13),
         }
     }
 
@@ -367,6 +376,7 @@ impl Session {
         match &self.side {
             Side::Library(library) => library.is_resumed(),
             Side::Own(traffic) => traffic.is_resumed(),
+            Side::Kernel(left) => left.is_resumed(),
             Side::Nobody => false,
         }
     }
@@ -409,7 +419,7 @@ impl Session {
             return Ok(step);
         }
         let Side::Library(library) = mem::replace(&mut self.side, Side::Nobody) else { return Ok(step) };
-        self.side = Side::Own(Box::new(library.hand_over()?));
+        self.side = Side::Own(Box::new(library.hand_over(self.keeps_keys)?));
         Ok(Step::Again)
     }
 
@@ -449,13 +459,13 @@ impl Session {
     /// Moves what is due before `records` of application data to `pending`. Whether they may be sent then.
     fn pump(&mut self, records: usize) -> Result<bool, TlsError> {
         let pumped = match &mut self.side {
-            Side::Own(_) if records == 0 => Ok(true),
+            Side::Own(_) | Side::Kernel(_) if records == 0 => Ok(true),
             Side::Own(traffic) => traffic.prepare(records, &mut self.pending).map(|()| true),
             Side::Library(library) => {
                 let sink = Sink { plain: &mut [], leftover: &mut self.leftover, outgoing: &mut self.pending };
                 library.pump(sink, &mut self.peer_closed)
             }
-            Side::Nobody => Ok(false),
+            Side::Kernel(_) | Side::Nobody => Ok(false),
         };
         pumped.map_err(|error| self.fail(error))
     }

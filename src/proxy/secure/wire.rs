@@ -7,6 +7,7 @@ use super::Secure;
 use crate::buffer::Buffer;
 use crate::clock::Deadline;
 use crate::link::Link;
+use crate::pipe::Pipe;
 use crate::tls::config::Version;
 
 /// A link that is plain or inside TLS.
@@ -47,6 +48,27 @@ impl<L: Link> Link for Wire<L> {
         match self {
             Self::Plain(link) => link.write_all(from, until).await,
             Self::Tls(secure) => secure.write_all(from, until).await,
+        }
+    }
+
+    fn can_splice(&self) -> bool {
+        match self {
+            Self::Plain(link) => link.can_splice(),
+            Self::Tls(secure) => secure.can_splice(),
+        }
+    }
+
+    async fn splice_in(&self, pipe: &mut Pipe, max: u64, until: Deadline) -> io::Result<usize> {
+        match self {
+            Self::Plain(link) => link.splice_in(pipe, max, until).await,
+            Self::Tls(secure) => secure.splice_in(pipe, max, until).await,
+        }
+    }
+
+    async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
+        match self {
+            Self::Plain(link) => link.splice_out(pipe, until).await,
+            Self::Tls(secure) => secure.splice_out(pipe, until).await,
         }
     }
 
