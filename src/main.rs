@@ -32,9 +32,9 @@ fn run(options: server::Options) -> ExitCode {
 
 #[cfg(feature = "demo")]
 fn demo(arguments: cli::DemoArguments) -> ExitCode {
-    let cli::DemoArguments { once, size, listen } = arguments;
+    let cli::DemoArguments { once, size, listen, tls_kernel: kernel } = arguments;
     let size_bytes = size.unwrap_or(filmgate::demo::SIZE_BYTES);
-    filmgate::demo::run(filmgate::demo::Options { once, size_bytes, port: listen, keep: false })
+    filmgate::demo::run(filmgate::demo::Options { once, size_bytes, port: listen, kernel, keep: false })
 }
 
 #[cfg(not(feature = "demo"))]

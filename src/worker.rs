@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::access::AccessSink;
 use crate::clock;
+use crate::link::KernelTls;
 use crate::net::dial::Dialer;
 use crate::net::listen::{Accept, Listener};
 use crate::net::resolve::Addresses;
@@ -44,6 +45,8 @@ pub struct Plan<S> {
     pub limits: Limits,
     /// When bodies go through pipes.
     pub splice: Splice,
+    /// What the kernel is asked to do of TLS.
+    pub kernel_tls: Option<KernelTls>,
     /// Takes access records.
     pub access: S,
     /// Differs from start to start; makes request ids unique.
@@ -71,7 +74,7 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     let shard = Shard::new(
         plan.routes,
         upstreams.collect(),
-        Dialer::new(plan.addresses, plan.number),
+        Dialer::new(plan.addresses, plan.number).with_kernel_tls(plan.kernel_tls),
         timeouts,
         limits,
         plan.access,
@@ -81,7 +84,7 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     let mut listeners = Vec::new();
     for (socket, tls) in plan.listeners {
         let listener = Rc::new(Listener::from_std(socket)?);
-        tokio::task::spawn_local(accept(Rc::clone(&listener), tls, Rc::clone(&shard)));
+        tokio::task::spawn_local(accept(Rc::clone(&listener), tls, plan.kernel_tls, Rc::clone(&shard)));
         listeners.push(listener);
     }
     // Nobody listens any more only when the process is already going down.
@@ -101,12 +104,14 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
 async fn accept<S: AccessSink + 'static>(
     listener: Rc<Listener>,
     tls: Option<Arc<ServerConfig>>,
+    kernel_tls: Option<KernelTls>,
     shard: Rc<Shard<Dialer, S>>,
 ) {
     loop {
         shard.below_max().await;
         match listener.accept().await {
             Accept::Client(stream, _) => {
+                let stream = stream.with_kernel_tls(kernel_tls);
                 let (tls, seat, shard) = (tls.clone(), shard.seat(), Rc::clone(&shard));
                 tokio::task::spawn_local(async move {
                     connection::serve(stream, tls, shard).await;

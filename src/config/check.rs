@@ -59,6 +59,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let listeners = Listeners::read(&listen, https);
     let tls_section = root.section("tls");
     let records = tls_section.read("records", value::records);
+    let kernel = tls_section.read("kernel", value::kernel);
     let tls = tls(&tls_section, wants_tls);
     let workers = root.section("workers");
     let count = workers.read("count", value::workers);
@@ -74,6 +75,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
         http: listeners.http,
         admin: listeners.admin,
         tls: tls?.map(|tls| ServerOptions { records, ..tls }),
+        kernel: kernel?.unwrap_or_default(),
         workers: count?.flatten(),
         pin: pin?.unwrap_or(true),
         routes: routing.routes,

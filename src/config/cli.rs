@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 use super::{Problem, check, keys, value};
 use crate::policy::route::UpstreamHost;
 use crate::server::{AccessLog, Options};
+use crate::tls::config::Kernel;
 
 /// Exit status when the configuration or the command line is refused.
 pub const REFUSED: u8 = 2;
@@ -56,6 +57,9 @@ pub struct DemoArguments {
     /// Port of the gate on 127.0.0.1; any free one if left out
     #[arg(long, value_name = "PORT")]
     pub listen: Option<u16>,
+    /// Whether TLS records may be left to the kernel: auto or off
+    #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = value::kernel_typed)]
+    pub tls_kernel: Kernel,
 }
 
 /// Reads what was typed. Ends the process with the help, the version, or status 2 and what is wrong with it.

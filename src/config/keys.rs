@@ -75,6 +75,12 @@ pub const KEYS: &[Key] = &[
         "Who protects TLS 1.3 records, towards clients and S3: \"own\" is filmgate's fast record layer, \"library\" is\n\
          rustls, to compare with or to fall back to. Handshakes and TLS 1.2 are always rustls'.",
     ),
+    default(
+        "tls.kernel",
+        r#""auto""#,
+        "With records = \"own\": \"auto\" leaves the records of TLS 1.3 to the kernel where it has TLS (`modprobe tls`),\n\
+         \"off\" never does.",
+    ),
     Key {
         path: "tls.identity[]",
         value: Value::Alternative,

@@ -11,7 +11,7 @@ use super::keys::{Limit, Unit, in_bytes};
 use crate::pipe::Splice;
 use crate::policy::route::{Mode, UpstreamHost};
 use crate::server::AccessLog;
-use crate::tls::config::{Records, Version};
+use crate::tls::config::{Kernel, Records, Version};
 
 /// How S3 spells the bucket's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,6 +152,20 @@ pub(super) fn records(value: &DeValue<'_>) -> Result<Records, String> {
         "own" => Ok(Records::Own),
         "library" => Ok(Records::Library),
         other => Err(format!("{other:?} is nobody who protects records; write \"own\" or \"library\"")),
+    }
+}
+
+/// `"auto"` or `"off"`.
+pub(super) fn kernel(value: &DeValue<'_>) -> Result<Kernel, String> {
+    kernel_typed(text(value)?)
+}
+
+/// The same on a command line.
+pub(super) fn kernel_typed(typed: &str) -> Result<Kernel, String> {
+    match typed {
+        "auto" => Ok(Kernel::Auto),
+        "off" => Ok(Kernel::Off),
+        other => Err(format!("{other:?} says nothing about the kernel's TLS; write \"auto\" or \"off\"")),
     }
 }
 

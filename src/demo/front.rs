@@ -22,20 +22,25 @@ pub(super) struct Front {
 }
 
 impl Front {
-    /// Starts the gate on `port` of 127.0.0.1, any free one if `None`.
+    /// Starts the gate on the port of 127.0.0.1 that was asked for, or any free one.
     pub(super) fn start(
         storage: &Storage,
         authority: &Authority,
         directory: &Directory,
-        port: Option<u16>,
+        demo: &super::Options,
     ) -> Result<Self, Problem> {
         let identity = Identity { certificate: directory.file("gate.pem"), private_key: directory.file("gate.key") };
         authority.issue(&NAMES)?.write(&identity.certificate, &identity.private_key)?;
-        let gate = Gate::start(options(storage, identity, directory, port.unwrap_or(0)));
+        let gate = Gate::start(options(storage, identity, directory, demo));
         let gate = gate.map_err(|error| Problem::new("the gate does not start", error))?;
         let address = gate.https_addrs().first().copied().ok_or_else(|| Problem::from("the gate listens nowhere"))?;
         let server = Server { address, name: LOCALHOST, host: format!("{LOCALHOST}:{}", address.port()) };
         Ok(Self { server, gate: Some(gate) })
+    }
+
+    /// Who protects its TLS records.
+    pub(super) fn records(&self) -> &str {
+        self.gate.as_ref().map_or("", Gate::records)
     }
 
     /// How a client gets to it.
@@ -52,7 +57,7 @@ impl Drop for Front {
     }
 }
 
-fn options(storage: &Storage, identity: Identity, directory: &Directory, port: u16) -> Options {
+fn options(storage: &Storage, identity: Identity, directory: &Directory, demo: &super::Options) -> Options {
     let route = Route {
         hosts: NAMES.iter().map(|&name| name.to_owned()).collect(),
         default: true,
@@ -70,7 +75,7 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, port: u
     };
     let s3 = storage.address();
     Options {
-        https: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
+        https: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, demo.port.unwrap_or(0)))],
         http: Vec::new(),
         admin: None,
         tls: Some(ServerOptions {
@@ -78,6 +83,7 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, port: u
             min_version: Version::Tls12,
             records: Records::default(),
         }),
+        kernel: demo.kernel,
         workers: None,
         pin: false,
         routes: vec![route],

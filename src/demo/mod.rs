@@ -27,6 +27,7 @@ pub use report::{Report, Row};
 
 use crate::clock;
 use crate::server::signals::{Signal, Signals};
+use crate::tls::config::Kernel;
 use authority::Authority;
 use client::Client;
 use front::Front;
@@ -44,13 +45,15 @@ pub struct Options {
     pub size_bytes: u64,
     /// Port of the gate on 127.0.0.1; `None` for any free one.
     pub port: Option<u16>,
+    /// Whether the gate may leave TLS records to the kernel.
+    pub kernel: Kernel,
     /// Leave the temporary directory behind, to look into.
     pub keep: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { once: false, size_bytes: SIZE_BYTES, port: None, keep: false }
+        Self { once: false, size_bytes: SIZE_BYTES, port: None, kernel: Kernel::default(), keep: false }
     }
 }
 
@@ -169,13 +172,13 @@ impl Stage {
         let authority = Authority::new()?;
         authority.write(&directory.file(CA_FILE))?;
         let storage = Storage::start(&directory.file("s3"), &authority)?;
-        let front = Front::start(&storage, &authority, &directory, options.port)?;
+        let front = Front::start(&storage, &authority, &directory, options)?;
         Ok(Self { front, storage, authority, directory })
     }
 
     fn describe(&self) -> String {
-        let (gate, s3) = (&self.front.server().host, self.storage.address());
-        format!("client → filmgate https://{gate} → S3 https://{s3} (s3s, verifies SigV4)\n")
+        let (gate, s3, records) = (&self.front.server().host, self.storage.address(), self.front.records());
+        format!("client → filmgate https://{gate} → S3 https://{s3} (s3s, verifies SigV4)\n{records}\n")
     }
 
     /// What to paste into a shell.

@@ -21,20 +21,27 @@ use super::sys::{self, InFlight, Socket};
 use super::uring::{Stream, tune};
 use crate::clock::{self, Deadline, Instant};
 use crate::limits;
-use crate::link::{Dial, DialError};
+use crate::link::{Dial, DialError, KernelTls};
 
 /// Opens connections to upstreams for one shard.
 pub struct Dialer {
     addresses: Arc<Addresses>,
     turn: Cell<usize>,
     quarantine: RefCell<Quarantine>,
+    kernel_tls: Option<KernelTls>,
 }
 
 impl Dialer {
     /// A dialer that starts at the `seed`-th address: a different number in every shard spreads the first connections.
     #[must_use]
     pub fn new(addresses: Arc<Addresses>, seed: usize) -> Self {
-        Self { addresses, turn: Cell::new(seed), quarantine: RefCell::default() }
+        Self { addresses, turn: Cell::new(seed), quarantine: RefCell::default(), kernel_tls: None }
+    }
+
+    /// The same dialer, for connections whose TLS records may be left to the kernel.
+    #[must_use]
+    pub fn with_kernel_tls(self, kernel_tls: Option<KernelTls>) -> Self {
+        Self { kernel_tls, ..self }
     }
 
     /// Notes that `address` does not serve, so that others are preferred for a while. For failures that show only after
@@ -157,7 +164,7 @@ impl Race<'_> {
     fn won(&mut self, winner: Attempt) -> Stream {
         self.dialer.quarantine.borrow_mut().absolve(winner.address);
         self.blame_slow(winner.started);
-        Stream::shared(winner.socket, winner.address)
+        Stream::shared(winner.socket, winner.address).with_kernel_tls(self.dialer.kernel_tls)
     }
 
     /// Blames the addresses that had a whole stagger's time before `moment` and have not answered: black holes would

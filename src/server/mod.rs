@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 
 use crate::access::AccessSink;
 use crate::clock;
+use crate::link::KernelTls;
 use crate::net::resolve::Resolver;
-use crate::net::{listen, runtime};
+use crate::net::{kernel, listen, runtime};
 use crate::pipe::Splice;
 use crate::policy::route::{Route, RouteTable};
 use crate::proxy::upstream::UpstreamOptions;
@@ -25,7 +26,7 @@ use crate::server::admin::{Admin, Health};
 use crate::server::logging::AccessLogger;
 use crate::server::signals::{Signal, Signals};
 use crate::tls;
-use crate::tls::config::{ServerConfig, ServerOptions, TlsConfigError};
+use crate::tls::config::{Kernel, Records, ServerConfig, ServerOptions, TlsConfigError};
 use crate::worker::{self, Plan};
 
 /// Everything a gate needs to run, checked.
@@ -39,6 +40,8 @@ pub struct Options {
     pub admin: Option<SocketAddr>,
     /// Certificates; present whenever `https` is not empty.
     pub tls: Option<ServerOptions>,
+    /// Whether the kernel may be left TLS records.
+    pub kernel: Kernel,
     /// Number of shards; `None` for one per allowed core.
     pub workers: Option<usize>,
     /// Whether each shard is pinned to its core.
@@ -77,6 +80,7 @@ pub struct Gate {
     admin: Option<Admin>,
     health: Arc<Health>,
     access: AccessLogger,
+    records: String,
     _resolver: Resolver,
 }
 
@@ -98,6 +102,7 @@ impl Gate {
         let upstream_tls =
             options.upstreams.iter().map(|upstream| upstream.tls.as_ref().map(tls::config::client).transpose());
         let upstream_tls = upstream_tls.collect::<Result<Vec<_>, _>>()?;
+        let (kernel, records) = records(&options);
         let names: Vec<_> = options.upstreams.iter().map(|upstream| upstream.connect.clone()).collect();
         let (resolver, addresses) = Resolver::start(&names, RESOLVE_EVERY).map_err(StartError::Resolver)?;
         if !resolver.wait_first(FIRST_ANSWERS) {
@@ -119,6 +124,7 @@ impl Gate {
             admin: None,
             health,
             access: logger,
+            records,
             _resolver: resolver,
         };
         let started = gate.start_shards(sockets, |number, listeners, stop| Plan {
@@ -131,6 +137,7 @@ impl Gate {
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
             splice: options.splice,
+            kernel_tls: kernel,
             access: access.another(),
             start_id,
             ready: ready.clone(),
@@ -177,6 +184,12 @@ impl Gate {
         &self.https
     }
 
+    /// Who protects the records of TLS 1.3, and why not the kernel.
+    #[must_use]
+    pub fn records(&self) -> &str {
+        &self.records
+    }
+
     /// Opens the access log anew, after somebody has moved the file away.
     pub fn reopen_log(&self) {
         self.access.reopen();
@@ -211,12 +224,8 @@ impl Gate {
 pub fn run(options: Options) -> Result<(), StartError> {
     logging::init_tracing();
     let mut signals = Signals::install().map_err(StartError::Signals)?;
-    let upstream_tls = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
-    let records = options.tls.as_ref().map(|tls| tls.records).or(upstream_tls.map(|tls| tls.records));
     let gate = Gate::start(options)?;
-    if let Some(records) = records {
-        tracing::info!(?records, "TLS 1.3 records are protected");
-    }
+    tracing::info!("{}", gate.records());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
     while signals.wait() == Signal::Reopen {
         gate.reopen_log();
@@ -224,6 +233,22 @@ pub fn run(options: Options) -> Result<(), StartError> {
     tracing::info!("stopping: transfers may finish, new connections are not taken");
     signals.stop_at_once_next_time();
     gate.stop().map_err(StartError::Shard)
+}
+
+/// What the kernel is asked to do of TLS, and who protects records in words.
+fn records(options: &Options) -> (Option<KernelTls>, String) {
+    let upstream_tls = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
+    let records = options.tls.as_ref().map(|tls| tls.records).or(upstream_tls.map(|tls| tls.records));
+    let own = "TLS 1.3 records are protected by filmgate";
+    match (records, options.kernel) {
+        (None, _) => (None, "no side speaks TLS".to_owned()),
+        (Some(Records::Library), _) => (None, "TLS 1.3 records are protected by rustls".to_owned()),
+        (Some(Records::Own), Kernel::Off) => (None, format!("{own}: tls.kernel is \"off\"")),
+        (Some(Records::Own), Kernel::Auto) => match kernel::probe() {
+            Ok(kernel) => (Some(kernel), format!("TLS 1.3 records are protected by the kernel ({kernel})")),
+            Err(why) => (None, format!("{own}; {why}")),
+        },
+    }
 }
 
 /// A listening socket and the TLS it speaks.

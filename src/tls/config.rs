@@ -60,6 +60,16 @@ pub enum Records {
     Library,
 }
 
+/// Whether records of TLS 1.3 that would be [ours](Records::Own) are left to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Kernel {
+    /// Where it takes them, connection by connection.
+    #[default]
+    Auto,
+    /// Never, and it is not even asked.
+    Off,
+}
+
 /// TLS towards clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerOptions {

@@ -6,6 +6,7 @@ mod endings;
 mod ends;
 #[path = "../fuzz/bodies/forge.rs"]
 mod forge;
+mod kernel;
 mod memory;
 mod pki;
 mod records;
