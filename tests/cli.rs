@@ -50,8 +50,14 @@ fn version_and_help_exit_with_0() {
 
 #[test]
 fn a_command_line_that_means_nothing_exits_with_2() {
-    let cases: [&[&str]; 5] =
-        [&[], &["serve"], &["check", "--file", "x"], &["demo", "--size", "big"], &["demo", "--listen", "70000"]];
+    let cases: [&[&str]; 6] = [
+        &[],
+        &["serve"],
+        &["check", "--file", "x"],
+        &["demo", "--size", "big"],
+        &["demo", "--listen", "70000"],
+        &["demo", "--tls-kernel", "on"],
+    ];
     for arguments in cases {
         let output = filmgate(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

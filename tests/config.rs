@@ -7,7 +7,7 @@ use filmgate::pipe::Splice;
 use filmgate::policy::route::{Mode, UpstreamHost};
 use filmgate::proxy::{Limits, Timeouts};
 use filmgate::server::{AccessLog, Options};
-use filmgate::tls::config::{Records, Version};
+use filmgate::tls::config::{Kernel, Records, Version};
 use proptest::prelude::*;
 
 const TLS: &str = "[tls]\ncertificate = \"c.pem\"\nprivate-key = \"k.pem\"\n";
@@ -87,6 +87,7 @@ fn connect_server_name_and_host_follow_from_bucket_region_and_endpoint() {
         assert_eq!(upstream.name, *name);
         assert_eq!(tls.server_name, *name);
         assert_eq!((&tls.ca_file, tls.max_version, tls.records), (&None, Version::Tls13, Records::Own));
+        assert_eq!(options.kernel, Kernel::Auto);
         assert_eq!(options.routes[0].host, UpstreamHost::Replace(name.to_string()));
         assert_eq!(options.routes[0].mode, Mode::PassThrough);
         assert_eq!((options.routes[0].bucket.as_str(), options.routes[0].region.as_str()), ("media", *region));
@@ -154,6 +155,7 @@ admin = "off"
 [tls]
 min-version = "1.3"
 records = "library"
+kernel = "off"
 [[tls.identity]]
 certificate = "a.pem"
 private-key = "a.key"
@@ -194,6 +196,7 @@ fn a_complete_file_fills_every_option() {
     assert_eq!(options.admin, None);
     let tls = options.tls.unwrap();
     assert_eq!((tls.min_version, tls.records), (Version::Tls13, Records::Library));
+    assert_eq!(options.kernel, Kernel::Off);
     assert_eq!(tls.identities.len(), 2);
     assert_eq!(tls.identities[0].certificate.to_str(), Some("a.pem"));
     assert_eq!(tls.identities[1].private_key.to_str(), Some("b.key"));

@@ -6,12 +6,12 @@
 //! A waiting connection costs no buffer: ciphertext stays with the kernel until someone reads, and the buffer it is read
 //! into goes back to the pool once all of it is decrypted.
 
+mod error;
 mod kernel;
 mod run;
 mod wire;
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use crate::tls::TlsError;
 use crate::tls::config::{ClientConfig, ServerConfig, Version};
 use crate::tls::session::{OpenState, Session};
 
+pub use error::{HandshakeError, SecureError};
 pub use run::{Run, RunRead};
 pub use wire::Wire;
 
@@ -457,52 +458,3 @@ impl<L: Link> Link for Secure<L> {
 fn cut_short() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed without TLS close_notify")
 }
-
-/// A handshake that failed.
-pub struct HandshakeError<L> {
-    /// The link below, for a last word ([`TlsError::PlainHttp`]) or to be dropped.
-    pub link: L,
-    /// What went wrong.
-    pub cause: SecureError,
-}
-
-impl<L> fmt::Debug for HandshakeError<L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)
-    }
-}
-
-/// Why there is no TLS session.
-#[derive(Debug)]
-pub enum SecureError {
-    /// The link failed; `TimedOut` at the deadline.
-    Link(io::Error),
-    /// The peer closed before the handshake was over.
-    Closed,
-    /// TLS itself failed.
-    Tls(TlsError),
-}
-
-impl From<io::Error> for SecureError {
-    fn from(error: io::Error) -> Self {
-        Self::Link(error)
-    }
-}
-
-impl From<TlsError> for SecureError {
-    fn from(error: TlsError) -> Self {
-        Self::Tls(error)
-    }
-}
-
-impl fmt::Display for SecureError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Link(error) => write!(f, "the connection failed during the TLS handshake: {error}"),
-            Self::Closed => f.write_str("the peer closed the connection during the TLS handshake"),
-            Self::Tls(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for SecureError {}

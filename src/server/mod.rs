@@ -16,8 +16,9 @@ use tokio::sync::Notify;
 use crate::access::AccessSink;
 use crate::clock;
 use crate::link::KernelTls;
+use crate::net::kernel::{self, Unavailable};
 use crate::net::resolve::Resolver;
-use crate::net::{kernel, listen, runtime};
+use crate::net::{listen, runtime};
 use crate::pipe::Splice;
 use crate::policy::route::{Route, RouteTable};
 use crate::proxy::upstream::UpstreamOptions;
@@ -102,7 +103,10 @@ impl Gate {
         let upstream_tls =
             options.upstreams.iter().map(|upstream| upstream.tls.as_ref().map(tls::config::client).transpose());
         let upstream_tls = upstream_tls.collect::<Result<Vec<_>, _>>()?;
-        let (kernel, records) = records(&options);
+        let upstream_tls_options = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
+        let records = options.tls.as_ref().map(|tls| tls.records);
+        let records = records.or(upstream_tls_options.map(|tls| tls.records));
+        let (kernel_tls, records) = protection(records, options.kernel, kernel::probe);
         let names: Vec<_> = options.upstreams.iter().map(|upstream| upstream.connect.clone()).collect();
         let (resolver, addresses) = Resolver::start(&names, RESOLVE_EVERY).map_err(StartError::Resolver)?;
         if !resolver.wait_first(FIRST_ANSWERS) {
@@ -137,7 +141,7 @@ impl Gate {
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
             splice: options.splice,
-            kernel_tls: kernel,
+            kernel_tls,
             access: access.another(),
             start_id,
             ready: ready.clone(),
@@ -235,17 +239,19 @@ pub fn run(options: Options) -> Result<(), StartError> {
     gate.stop().map_err(StartError::Shard)
 }
 
-/// What the kernel is asked to do of TLS, and who protects records in words.
-fn records(options: &Options) -> (Option<KernelTls>, String) {
-    let upstream_tls = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
-    let records = options.tls.as_ref().map(|tls| tls.records).or(upstream_tls.map(|tls| tls.records));
+/// What the kernel is asked to do of TLS, and who protects records in words. `probe` finds out what it can do.
+fn protection(
+    records: Option<Records>,
+    kernel: Kernel,
+    probe: impl FnOnce() -> Result<KernelTls, Unavailable>,
+) -> (Option<KernelTls>, String) {
     let own = "TLS 1.3 records are protected by filmgate";
-    match (records, options.kernel) {
+    match (records, kernel) {
         (None, _) => (None, "no side speaks TLS".to_owned()),
         (Some(Records::Library), _) => (None, "TLS 1.3 records are protected by rustls".to_owned()),
         (Some(Records::Own), Kernel::Off) => (None, format!("{own}: tls.kernel is \"off\"")),
-        (Some(Records::Own), Kernel::Auto) => match kernel::probe() {
-            Ok(kernel) => (Some(kernel), format!("TLS 1.3 records are protected by the kernel ({kernel})")),
+        (Some(Records::Own), Kernel::Auto) => match probe() {
+            Ok(found) => (Some(found), format!("TLS 1.3 records are protected by the kernel ({found})")),
             Err(why) => (None, format!("{own}; {why}")),
         },
     }
@@ -318,3 +324,33 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 /// How often upstream names are resolved again. S3's answers live for a few seconds and rotate; asking more often than
 /// this only spreads connections a little wider.
 const RESOLVE_EVERY: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_asked_only_when_its_answer_counts() {
+        let asked = || panic!("asked");
+        for (records, kernel, said) in [
+            (None, Kernel::Auto, "no side speaks TLS"),
+            (Some(Records::Library), Kernel::Auto, "by rustls"),
+            (Some(Records::Own), Kernel::Off, "by filmgate: tls.kernel is \"off\""),
+        ] {
+            let (kernel_tls, text) = protection(records, kernel, asked);
+            assert!(kernel_tls.is_none() && text.contains(said), "{text}");
+        }
+    }
+
+    #[test]
+    fn who_protects_records_is_said_with_the_reason() {
+        let found = KernelTls { aes_128_gcm: true, ..KernelTls::default() };
+        let (kernel_tls, text) = protection(Some(Records::Own), Kernel::Auto, || Ok(found));
+        assert_eq!(
+            (kernel_tls, text.as_str()),
+            (Some(found), "TLS 1.3 records are protected by the kernel (AES-128-GCM)")
+        );
+        let (kernel_tls, text) = protection(Some(Records::Own), Kernel::Auto, || Err(Unavailable::NotLoaded));
+        assert!(kernel_tls.is_none() && text.contains("by filmgate; ") && text.contains("modprobe tls"), "{text}");
+    }
+}

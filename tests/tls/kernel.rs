@@ -146,12 +146,11 @@ impl Link for Kernel {
     }
 
     async fn write_all(&self, from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
-        let sealed = match &mut *self.keys.borrow_mut() {
-            None => None,
-            Some((key, _)) => {
-                Some(from.filled().chunks(1 << 14).flat_map(|part| key.seal(23, part)).collect::<Vec<_>>())
-            }
-        };
+        let sealed = self
+            .keys
+            .borrow_mut()
+            .as_mut()
+            .map(|(key, _)| from.filled().chunks(1 << 14).flat_map(|part| key.seal(23, part)).collect::<Vec<_>>());
         let from = sealed.map_or(from, |sealed| buffer_of(&sealed));
         self.below.write_all(from, until).await
     }
