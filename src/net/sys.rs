@@ -89,12 +89,12 @@ pub(super) fn recv_now(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
 
 /// Sends the filled bytes of `from`, all of them unless something happens first. They are not consumed yet.
 ///
-/// `MSG_WAITALL` makes the kernel go on after a short send by itself (since Linux 6.0), which saves turns of the ring.
-pub(super) fn send(socket: &Socket, from: Buffer) -> InFlight<Buffer> {
+/// `MSG_WAITALL` makes the kernel go on after a short send by itself (since Linux 6.0), which saves turns of the ring. Its
+/// TLS refuses that flag.
+pub(super) fn send(socket: &Socket, from: Buffer, is_tls: bool) -> InFlight<Buffer> {
     let filled = from.filled();
-    let entry = opcode::Send::new(target(socket), filled.as_ptr(), length(filled))
-        .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
-        .build();
+    let flags = if is_tls { libc::MSG_NOSIGNAL } else { libc::MSG_NOSIGNAL | libc::MSG_WAITALL };
+    let entry = opcode::Send::new(target(socket), filled.as_ptr(), length(filled)).flags(flags).build();
     submit(socket, from, entry)
 }
 

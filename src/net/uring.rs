@@ -251,7 +251,7 @@ impl Link for Stream {
         let mut outcome = Ok(());
         while outcome.is_ok() && !from.is_empty() {
             outcome = self.set_nonblocking(false);
-            let mut op = sys::send(&self.socket, from);
+            let mut op = sys::send(&self.socket, from, self.has_keys.get());
             let (mut result, buffer) = match self.writing.race(&mut op, until).await {
                 Some(done) => done,
                 None => {
