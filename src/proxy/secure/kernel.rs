@@ -7,7 +7,7 @@ use std::io;
 
 use tokio::sync::MutexGuard;
 
-use super::{Secure, State, cut_short};
+use super::{SURELY_DATA_BYTES, Secure, State, cut_short};
 use crate::buffer::Buffer;
 use crate::clock::Deadline;
 use crate::limits;
@@ -89,7 +89,8 @@ impl<L: Link> Secure<L> {
             }
             self.check_interrupted()?;
             self.link.readable(until).await?;
-            if !self.link.is_control_next() {
+            // In the middle of a body a look costs more than it tells.
+            if self.reads_bulk.get() || !self.link.is_control_next() {
                 return Ok(());
             }
             self.take_control(until).await?;
@@ -135,6 +136,7 @@ impl<L: Link> Secure<L> {
                 Err(cut_short())
             }
             Ok(n) => {
+                self.reads_bulk.set(n >= SURELY_DATA_BYTES);
                 self.state.borrow_mut().session.took_data(n)?;
                 Ok(n)
             }
