@@ -46,6 +46,8 @@ pub struct Stream {
     kernel_tls: Option<KernelTls>,
     /// Whether the kernel protects the records that go over it.
     has_keys: Cell<bool>,
+    /// Nothing more is sent, not even a FIN.
+    is_aborted: Cell<bool>,
 }
 
 impl Stream {
@@ -67,6 +69,7 @@ impl Stream {
             watch: RefCell::default(),
             kernel_tls: None,
             has_keys: Cell::new(false),
+            is_aborted: Cell::new(false),
         }
     }
 
@@ -221,6 +224,7 @@ impl Stream {
     }
 
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.check_unbroken()?;
         SockRef::from(&*self.socket).shutdown(how)
     }
 }
@@ -248,7 +252,7 @@ impl Link for Stream {
         debug_assert!(!self.writing.busy.get(), "two writes at once on one link");
         self.unwatch();
         self.writing.busy.set(true);
-        let mut outcome = Ok(());
+        let mut outcome = self.check_unbroken();
         while outcome.is_ok() && !from.is_empty() {
             outcome = self.set_nonblocking(false);
             let mut op = sys::send(&self.socket, from, self.has_keys.get());
@@ -291,6 +295,7 @@ impl Link for Stream {
 
     async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
         debug_assert!(!self.writing.busy.get() && !pipe.is_empty(), "two writes at once, or nothing to write");
+        self.check_unbroken()?;
         self.writing.busy.set(true);
         let result = self.splice(Way::Out, until, || sys::splice(&pipe.ends().reader, &*self.socket, pipe.len())).await;
         self.writing.busy.set(false);
@@ -321,9 +326,7 @@ impl Link for Stream {
     /// The peer gets a reset (RST), never a FIN, and what it has not been sent yet is dropped.
     fn abort(&self) {
         if sys::reset(&self.socket).is_err() {
-            let socket = SockRef::from(&*self.socket);
-            let _ = socket.set_linger(Some(Duration::ZERO));
-            let _ = socket.shutdown(Shutdown::Both);
+            self.abort_by_closing();
         }
     }
 
@@ -347,7 +350,7 @@ impl Link for Stream {
     }
 
     fn is_broken(&self) -> bool {
-        sys::is_broken(&self.socket)
+        self.is_aborted.get() || sys::is_broken(&self.socket)
     }
 
     fn kernel_tls(&self) -> Option<KernelTls> {

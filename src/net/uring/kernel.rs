@@ -2,6 +2,8 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::time::Duration;
 
 use socket2::SockRef;
 
@@ -47,8 +49,25 @@ impl Stream {
         SockRef::from(&*self.socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT)
     }
 
+    /// Breaks off what cannot be [reset](sys::reset): a socket under the kernel's TLS. Everything pending ends, and the
+    /// reset goes out when the last share of the descriptor is closed.
+    pub(super) fn abort_by_closing(&self) {
+        let socket = SockRef::from(&*self.socket);
+        // They fail only when there is no connection any more.
+        let _ = socket.set_linger(Some(Duration::ZERO));
+        // A write that is under way ends by nothing but a FIN. It is no orderly end: close_notify is missing.
+        let how = if self.writing.busy.get() { Shutdown::Both } else { Shutdown::Read };
+        let _ = socket.shutdown(how);
+        self.is_aborted.set(true);
+    }
+
+    pub(super) fn check_unbroken(&self) -> io::Result<()> {
+        if self.is_aborted.get() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
     pub(super) async fn send_control(&self, kind: u8, content: &[u8], until: Deadline) -> io::Result<()> {
         debug_assert!(!self.writing.busy.get(), "two writes at once on one link");
+        self.check_unbroken()?;
         self.writing.busy.set(true);
         let sent = self.splice(Way::Out, until, || sys::send_record(&*self.socket, kind, content)).await;
         self.writing.busy.set(false);
