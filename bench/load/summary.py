@@ -1,0 +1,2 @@
+def tables(records): return ""
+def new_folder(): return None
