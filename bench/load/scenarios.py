@@ -165,6 +165,7 @@ def measure_idle(bench, scenario, watch):
     if result["lost"]:
         raise WrongAnswer(f"{result['lost']} idle connections were closed")
     result["value"] = (share_now - share) / scenario.connections
+    result["rest_bytes"] = share
     result["slab_bytes"] = (slab_now - slab) / scenario.connections
     return result
 
