@@ -25,8 +25,8 @@ use crate::report::Report;
 use crate::session;
 pub(crate) use lane::Lane;
 
-/// The longest a run goes on after its end for what is under way, in seconds.
-const DRAIN: Duration = Duration::from_secs(30);
+/// The longest a run goes on after its end for what is under way.
+const DRAIN: Duration = Duration::from_secs(10);
 /// Requests that may be due and unsent at a fixed rate.
 const BACKLOG: usize = 1_000_000;
 
@@ -243,5 +243,65 @@ impl Load {
             self.turn(ready, Duration::from_millis(20))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::body::Pattern;
+
+    /// Runs one GET of 1 KB against a server that answers with `answer` and closes.
+    fn outcome(answer: Vec<u8>) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            assert!(socket.read(&mut request).unwrap() > 0);
+            socket.write_all(&answer).unwrap();
+        });
+        let words = format!("--address {address} --path /1k --connections 1 --requests 1 --seconds 5");
+        let arguments = Arguments::parse(words.split(' ').map(str::to_owned)).unwrap();
+        let outcome = run(&arguments).map_err(|failure| failure.to_string());
+        server.join().unwrap();
+        outcome
+    }
+
+    fn answer(status: &str, length: u64) -> Vec<u8> {
+        let mut answer = head::response(status, length);
+        answer.extend_from_slice(Pattern::new().at(0, 1024));
+        answer
+    }
+
+    #[test]
+    fn an_answer_with_a_wrong_byte_is_a_failure() {
+        let mut wrong = answer("200 OK", 1024);
+        let last = wrong.len() - 1;
+        wrong[last] ^= 1;
+        assert!(outcome(wrong).unwrap_err().contains("wrong bytes"));
+    }
+
+    #[test]
+    fn an_answer_of_another_status_is_a_failure() {
+        assert!(outcome(answer("403 Forbidden", 1024)).unwrap_err().contains("403"));
+    }
+
+    #[test]
+    fn an_answer_of_another_length_is_a_failure() {
+        assert!(outcome(answer("200 OK", 1023)).unwrap_err().contains("1023"));
+        let mut longer = answer("200 OK", 1024);
+        longer.push(0);
+        assert!(outcome(longer).unwrap_err().contains("behind the response"));
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_is_a_failure() {
+        let mut short = answer("200 OK", 1024);
+        short.pop();
+        assert!(outcome(short).unwrap_err().contains("closed early"));
     }
 }
