@@ -86,6 +86,11 @@ pub(super) fn poll_readable(socket: &Socket) -> InFlight<()> {
     submit(socket, (), opcode::PollAdd::new(target(socket), events).build())
 }
 
+/// Waits until the peer has ended its sending or the connection is dead; bytes do not wake it.
+pub(super) fn poll_closed(socket: &Socket) -> InFlight<()> {
+    submit(socket, (), opcode::PollAdd::new(target(socket), libc::POLLRDHUP as u32).build())
+}
+
 /// Connects to `to`.
 pub(super) fn connect(socket: &Socket, to: SocketAddr) -> InFlight<Box<SockAddr>> {
     let to = Box::new(SockAddr::from(to));

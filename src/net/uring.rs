@@ -162,6 +162,21 @@ impl Link for Stream {
         }
     }
 
+    async fn closed(&self) {
+        loop {
+            match sys::poll_closed(&self.socket).await.0 {
+                // A cancelled read side takes this wait with it.
+                Err(error) if is_retry(&error) => {}
+                _ => return,
+            }
+        }
+    }
+
+    fn hang_up(&self) {
+        // Fails only when there is no connection any more.
+        let _ = self.shutdown(Shutdown::Both);
+    }
+
     fn is_quiet(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let seen = SockRef::from(&*self.socket).recv_with_flags(&mut byte, libc::MSG_PEEK | libc::MSG_DONTWAIT);

@@ -20,7 +20,7 @@ use crate::proxy::reply::{self, Addressee};
 use crate::proxy::shard::Shard;
 use crate::proxy::spool;
 use crate::proxy::story::Story;
-use crate::proxy::upstream::{Lease, Terms, Wait};
+use crate::proxy::upstream::Lease;
 use crate::s3::target::{SignatureKind, Target};
 
 /// What the connection does next.
@@ -213,12 +213,8 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let upstream = &shard.upstreams[route.upstream];
         let mut holds_back = request.holds_back && !matches!(sending, Sending::Spooled(_));
         let body = upload.reader.clone();
-        let is_patient = !holds_back && shard.timeouts.upstream_idle <= shard.timeouts.upstream_response;
         let has_second_try = request.is_repeatable() && upload.is_at_hand();
-        let mut reused = upstream.reuse(Terms {
-            wait: if is_patient { Wait::Long } else { Wait::Short },
-            age_max: if has_second_try { Duration::MAX } else { limits::UPSTREAM_FRESH },
-        });
+        let mut reused = upstream.reuse(if has_second_try { Duration::MAX } else { limits::UPSTREAM_FRESH });
         loop {
             let lease = match reused.take() {
                 Some(lease) => lease,

@@ -5,7 +5,7 @@
 //! [`Turn`] and end each other through the links they hold, never by dropping an operation.
 
 use std::cell::Cell;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Pool};
@@ -227,7 +227,6 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     }
 
     async fn receive_final(&self, turn: &Turn) -> Result<Received, Failure> {
-        let mut is_readable = self.upstream.settle().await;
         let mut buffer: Option<Buffer> = None;
         let mut scan = Scan::default();
         let hold_until = clock::mono() + limits::CONTINUE_WAIT;
@@ -246,17 +245,18 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
                 }
                 filled.compact();
             }
-            let waited = if is_readable { Ok(()) } else { self.wait_upstream(turn, hold_until).await };
-            is_readable = false;
-            match waited {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    self.patience(turn, hold_until).await?;
-                    continue;
+            let until = self.response_deadline(turn, hold_until);
+            // An upload may take hours; what comes right after a short request is worth holding a buffer for.
+            if turn.sent.get().is_none() {
+                match self.upstream.wire().readable(until).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::TimedOut => {
+                        self.patience(turn, hold_until).await?;
+                        continue;
+                    }
+                    Err(_) => return Err(UpstreamFault::Closed.into()),
                 }
-                Err(_) => return Err(UpstreamFault::Closed.into()),
             }
-            let until = Deadline::after(limits::CLIENT_CHECK.min(self.timeouts.upstream_response));
             let (result, filled) =
                 self.upstream.wire().read(buffer.take().unwrap_or_else(|| self.buffers.take()), until).await;
             buffer = Some(filled);
@@ -269,14 +269,15 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         }
     }
 
-    async fn wait_upstream(&self, turn: &Turn, hold_until: Instant) -> io::Result<()> {
+    /// When the wait for the upstream has to look at other things.
+    fn response_deadline(&self, turn: &Turn, hold_until: Instant) -> Deadline {
         let patience = self.timeouts.upstream_response;
         let until = match turn.sent.get() {
             _ if turn.holds_back.get() => Deadline::at(hold_until),
             Some(sent) => Deadline::at(sent + patience),
             None => Deadline::after(patience),
         };
-        self.upstream.wire().readable(until.min(Deadline::after(limits::CLIENT_CHECK))).await
+        until.min(Deadline::after(limits::CLIENT_CHECK))
     }
 
     /// What running out of time means: the client is told to go on, or the upstream has had its time.

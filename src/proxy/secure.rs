@@ -384,6 +384,14 @@ impl<L: Link> Link for Secure<L> {
         self.link.abort();
     }
 
+    async fn closed(&self) {
+        self.link.closed().await;
+    }
+
+    fn hang_up(&self) {
+        self.link.hang_up();
+    }
+
     fn is_quiet(&self) -> bool {
         let state = self.state.borrow();
         !state.ended && state.incoming.is_none() && !state.session.has_pending_plain() && self.link.is_quiet()

@@ -78,6 +78,20 @@ impl<L: Link> Link for Wire<L> {
         }
     }
 
+    async fn closed(&self) {
+        match self {
+            Self::Plain(link) => link.closed().await,
+            Self::Tls(secure) => secure.closed().await,
+        }
+    }
+
+    fn hang_up(&self) {
+        match self {
+            Self::Plain(link) => link.hang_up(),
+            Self::Tls(secure) => secure.hang_up(),
+        }
+    }
+
     fn is_quiet(&self) -> bool {
         match self {
             Self::Plain(link) => link.is_quiet(),
