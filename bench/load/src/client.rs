@@ -70,8 +70,8 @@ pub(crate) struct Tally {
     pub(crate) resumed_handshakes: u64,
 }
 
-/// The start of the measured window: when, and the watched processes' CPU seconds then.
-type Mark = (Instant, f64);
+/// The start of the measured window: when, and then the watched processes' CPU seconds and those of their core.
+type Mark = (Instant, f64, f64);
 
 struct Load {
     target: Target,
@@ -148,17 +148,18 @@ impl Load {
                 None if now >= begin + warmup => {
                     self.tally = Tally::default();
                     self.latencies = Histogram::new();
-                    window = Some((now, cpu::used(watched)));
+                    window = Some((now, cpu::used(watched), cpu::core_busy()));
                 }
-                Some((start, _)) if now >= start + seconds || self.tally.requests >= requests => break,
+                Some((start, ..)) if now >= start + seconds || self.tally.requests >= requests => break,
                 _ => {}
             }
             let patience = self.schedule(&mut next, now)?;
             self.turn(&mut ready, patience)?;
         }
-        let (start, before) = window.ok_or("the run ended in its warm-up")?;
+        let (start, before, busy) = window.ok_or("the run ended in its warm-up")?;
         let elapsed = start.elapsed().as_secs_f64();
         let used = cpu::used(watched) - before;
+        let busy = cpu::core_busy() - busy;
         let tally = std::mem::take(&mut self.tally);
         let unsent = self.due.len() as u64;
         self.drain(&mut ready)?;
@@ -167,6 +168,7 @@ impl Load {
             .count("requests", tally.requests)
             .count("bytes", tally.bytes)
             .number("cpu_s", used)
+            .number("core_busy_s", busy)
             .count("full_handshakes", tally.full_handshakes)
             .count("resumed_handshakes", tally.resumed_handshakes)
             .count("unsent", unsent)

@@ -26,6 +26,18 @@ pub(crate) fn used(roots: &[u32]) -> f64 {
     (ticks as f64 / 100.0).max(running.as_secs_f64())
 }
 
+/// Seconds the core that the proxy has to itself has worked so far, for whomever: what goes beyond the proxy's own share
+/// says that the machine was not quiet.
+pub(crate) fn core_busy() -> f64 {
+    let table = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let Some(line) = table.lines().find_map(|line| line.strip_prefix("cpu1 ")) else { return 0.0 };
+    let ticks: Vec<u64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    // User, nice, system, idle, waiting for I/O, interrupts, soft interrupts, stolen by the host.
+    ticks.iter().take(8).enumerate().filter(|(kind, _)| !matches!(kind, 3 | 4)).map(|(_, spent)| spent).sum::<u64>()
+        as f64
+        / 100.0
+}
+
 fn accounted(process: u32) -> Option<u64> {
     let line = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     let mut fields = line.rsplit_once(')')?.1.split_whitespace().skip(11);
