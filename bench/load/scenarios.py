@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -105,13 +106,14 @@ class Bench:
 
     def measure(self, scenario, candidate):
         """One measurement with a new process; the value that counts is `value`, in the scenario's unit. None when a peer
-        left a response unfinished for ten seconds."""
+        left a response unfinished."""
         cores = "0,1" if scenario.name == "workers-2" else "1"
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
             process = candidate.start(directory, scenario.client_tls, scenario.upstream_tls, cores)
             try:
                 return KINDS[scenario.kind](self, scenario, process.pid)
-            except Stalled:
+            except Stalled as stalled:
+                print(f"{candidate.name} in {scenario.name}: {stalled}", file=sys.stderr)
                 if candidate.peer == "filmgate":
                     raise
                 return None

@@ -17,8 +17,8 @@ METHOD = """\
 - CPU time is the larger of the accounted time of the process tree and the run time of all its tasks (schedstat), read by
   the load generator at the two ends of the time that counts. GB is 10^9 bytes.
 - Every response is checked: status, length and samples of a body whose bytes depend on their position; uploads are
-  checked by the stand-in. One wrong answer ends the run. A peer whose response stops for ten seconds is told of in the
-  tables, and that measurement does not count; the gate ends the run by it.
+  checked by the stand-in. One wrong answer ends the run. When a response of a peer stops in the middle for three seconds, the
+  tables tell, and the measurement is made again, twice at most; the gate ends the run by it.
 - TLS is 1.3 with X25519 and AES-128-GCM on both sides because neither end offers anything else; one ECDSA P-256
   certificate; the upstream's is verified, with SNI and session reuse. Requests are as long as presigned ones.
 - Connections: 64 for 1k and 16k, 16 for 256k, 4 for 16m, 1 for 1g, kept alive on both sides. A ratio is the best variant of the peer

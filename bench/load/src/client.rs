@@ -25,8 +25,9 @@ use crate::report::Report;
 use crate::session;
 pub(crate) use lane::Lane;
 
-/// The longest a run goes on after its end for what is under way.
-const DRAIN: Duration = Duration::from_secs(10);
+/// The longest a run goes on after its end for what is under way, and the longest that nothing may arrive then.
+const DRAIN: Duration = Duration::from_secs(60);
+const STALL: Duration = Duration::from_secs(3);
 /// Requests that may be due and unsent at a fixed rate.
 const BACKLOG: usize = 1_000_000;
 
@@ -238,9 +239,16 @@ impl Load {
     fn drain(&mut self, ready: &mut Vec<usize>) -> Result<(), Failure> {
         self.stopping = true;
         let end = Instant::now() + DRAIN;
+        let mut progress = (self.tally.bytes + self.tally.requests, Instant::now());
         while !self.due.is_empty() || self.lanes.iter().any(Lane::busy) {
-            if Instant::now() >= end {
-                return Err("requests did not end in time".into());
+            let now = Instant::now();
+            let done = self.tally.bytes + self.tally.requests;
+            if done != progress.0 {
+                progress = (done, now);
+            }
+            if now >= end || now >= progress.1 + STALL {
+                let states: Vec<String> = self.lanes.iter().filter(|lane| lane.busy()).map(Lane::state).collect();
+                return Err(format!("requests did not end in time: {}", states.join("; ")).into());
             }
             self.turn(ready, Duration::from_millis(20))?;
         }

@@ -84,6 +84,11 @@ impl Connection {
         self.session.as_ref().and_then(Session::resumed)
     }
 
+    /// Bytes of records that are not whole yet, and bytes that wait to be sent.
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.carry.len(), self.out.len() - self.sent)
+    }
+
     /// Receives once. Of a body of which `expected` bytes are missing, bytes may be skipped.
     pub(crate) fn receive(
         &mut self,

@@ -52,6 +52,13 @@ impl Lane {
         self.since.is_some()
     }
 
+    /// How far the exchange came, for a person.
+    pub(crate) fn state(&self) -> String {
+        let Response { length, came, .. } = &self.response;
+        let held = self.connection.held();
+        format!("{} uploaded, {came} of {length:?} received and {held:?} held back in or out", self.uploaded)
+    }
+
     /// Goes on with the exchange; when it is over, says when it was due.
     pub(crate) fn advance(
         &mut self,
