@@ -9,7 +9,8 @@
 //!   then awaiting it. Callers therefore never race link futures.
 //! * A deadline ends a read or a wait without losing bytes and without hurting the link; it ends a *write* by making the
 //!   link unusable, because the peer may have seen part of it.
-//! * At most one read-side operation (`readable`, `read`, `splice_in`) and one write-side operation are in flight at a time.
+//! * At most one read-side operation (`readable`, `read`, `splice_in`) and one write-side operation are in flight at a
+//!   time, and beside them one `closed`.
 
 use std::future::{Future, ready};
 use std::io;
@@ -79,6 +80,15 @@ pub trait Link {
     /// Breaks the stream off at once in both directions; everything pending fails. The peer must be able to tell it
     /// from an orderly end (TLS: no `close_notify`).
     fn abort(&self);
+
+    /// Waits, holding nothing, until the peer has ended its sending or the stream is dead. Bytes do not end this wait. It
+    /// is a third kind of operation, at most one at a time, beside reading and writing; [`interrupt`](Self::interrupt)
+    /// leaves it alone, [`hang_up`](Self::hang_up) and [`abort`](Self::abort) end it.
+    fn closed(&self) -> impl Future<Output = ()>;
+
+    /// Ends both directions at once, between messages: the peer sees an orderly end of the transport and everything
+    /// pending here ends.
+    fn hang_up(&self);
 
     /// Whether nothing has come that was not read: neither bytes nor an end of the stream. One look, no wait.
     fn is_quiet(&self) -> bool {

@@ -139,6 +139,12 @@ fn bad_certificate_settings_are_refused() {
         assert_eq!((problems[0].key.as_str(), problems[0].line), ("tls.min-version", Some(4)));
         assert!(problems[0].message.contains(fragment), "{}", problems[0]);
     }
+    for (records, fragment) in [("\"kernel\"", "write \"own\" or \"library\""), ("true", "found")] {
+        let problems = errors(&format!("{PAIR}records = {records}\n{ROUTE}"));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!((problems[0].key.as_str(), problems[0].line), ("tls.records", Some(4)));
+        assert!(problems[0].message.contains(fragment), "{}", problems[0]);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::keys::{Limit, Unit, in_bytes};
 use crate::pipe::Splice;
 use crate::policy::route::{Mode, UpstreamHost};
 use crate::server::AccessLog;
-use crate::tls::config::Version;
+use crate::tls::config::{Records, Version};
 
 /// How S3 spells the bucket's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +143,15 @@ pub(super) fn version(value: &DeValue<'_>) -> Result<Version, String> {
         },
         DeValue::Float(number) => Err(format!("a TLS version needs quotes: \"{}\"", number.as_str())),
         other => Err(format!("expected \"1.2\" or \"1.3\", found {}", kind(other))),
+    }
+}
+
+/// `"own"` or `"library"`.
+pub(super) fn records(value: &DeValue<'_>) -> Result<Records, String> {
+    match text(value)? {
+        "own" => Ok(Records::Own),
+        "library" => Ok(Records::Library),
+        other => Err(format!("{other:?} is nobody who protects records; write \"own\" or \"library\"")),
     }
 }
 

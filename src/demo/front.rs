@@ -13,7 +13,7 @@ use crate::policy::route::{Mode, Route, UpstreamHost};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::{AccessLog, Gate, Options};
-use crate::tls::config::{ClientOptions, Identity, ServerOptions, Version};
+use crate::tls::config::{ClientOptions, Identity, Records, ServerOptions, Version};
 
 /// The running gate. It stops when dropped.
 pub(super) struct Front {
@@ -66,13 +66,18 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, port: u
         server_name: storage::HOST.to_owned(),
         ca_file: Some(directory.file(CA_FILE)),
         max_version: Version::Tls13,
+        records: Records::default(),
     };
     let s3 = storage.address();
     Options {
         https: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
         http: Vec::new(),
         admin: None,
-        tls: Some(ServerOptions { identities: vec![identity], min_version: Version::Tls12 }),
+        tls: Some(ServerOptions {
+            identities: vec![identity],
+            min_version: Version::Tls12,
+            records: Records::default(),
+        }),
         workers: None,
         pin: false,
         routes: vec![route],

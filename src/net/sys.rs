@@ -75,6 +75,16 @@ pub(super) fn recv(socket: &Socket, mut into: Buffer) -> InFlight<Buffer> {
     submit(socket, into, entry)
 }
 
+/// Receives what is there, without waiting.
+///
+/// # Errors
+/// `EAGAIN` when nothing is there, else what recv(2) says.
+pub(super) fn recv_now(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the room is borrowed for the call, which does not wait and writes no more than its length.
+    let n = unsafe { libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
+}
+
 /// Sends the filled bytes of `from`, all of them unless something happens first. They are not consumed yet.
 ///
 /// `MSG_WAITALL` makes the kernel go on after a short send by itself (since Linux 6.0), which saves turns of the ring.
@@ -90,6 +100,11 @@ pub(super) fn send(socket: &Socket, from: Buffer) -> InFlight<Buffer> {
 pub(super) fn poll_readable(socket: &Socket) -> InFlight<()> {
     let events = (libc::POLLIN | libc::POLLRDHUP) as u32;
     submit(socket, (), opcode::PollAdd::new(target(socket), events).build())
+}
+
+/// Waits until the peer has ended its sending or the connection is dead; bytes do not wake it.
+pub(super) fn poll_closed(socket: &Socket) -> InFlight<()> {
+    submit(socket, (), opcode::PollAdd::new(target(socket), libc::POLLRDHUP as u32).build())
 }
 
 /// Connects to `to`.

@@ -34,6 +34,8 @@ pub struct Stream {
     reading: Side,
     writing: Side,
     interrupted: Cell<bool>,
+    /// Whether a wait has just ended with something to read: then a system call has it sooner than a turn of the ring.
+    is_readable: Cell<bool>,
     /// Whether the socket is non-blocking. Splicing needs that; operations of the ring would rather not have it, because
     /// they then fail where they would have waited, but they only lose a turn by it.
     nonblocking: Cell<bool>,
@@ -55,6 +57,7 @@ impl Stream {
             reading: Side::default(),
             writing: Side::default(),
             interrupted: Cell::new(false),
+            is_readable: Cell::new(false),
             nonblocking: Cell::new(false),
             watch: RefCell::default(),
         }
@@ -175,7 +178,10 @@ impl Link for Stream {
         loop {
             match self.read_side(sys::poll_readable(&self.socket), until).await {
                 (Ok(None), ()) => {}
-                (Ok(Some(_)), ()) => return Ok(()),
+                (Ok(Some(_)), ()) => {
+                    self.is_readable.set(true);
+                    return Ok(());
+                }
                 (Err(error), ()) => return Err(error),
             }
         }
@@ -184,6 +190,16 @@ impl Link for Stream {
     async fn read(&self, mut into: Buffer, until: Deadline) -> (io::Result<usize>, Buffer) {
         if into.room() == 0 {
             return (Err(io::Error::new(io::ErrorKind::InvalidInput, "read into a full buffer")), into);
+        }
+        if self.is_readable.take() {
+            match sys::recv_now(&self.socket, into.spare_mut()) {
+                Ok(n) => {
+                    into.commit(n);
+                    return (Ok(n), into);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_retry(&error) => {}
+                Err(error) => return (Err(error), into),
+            }
         }
         loop {
             if let Err(error) = self.set_nonblocking(false) {
@@ -289,6 +305,21 @@ impl Link for Stream {
             let _ = socket.set_linger(Some(Duration::ZERO));
             let _ = socket.shutdown(Shutdown::Both);
         }
+    }
+
+    async fn closed(&self) {
+        loop {
+            match sys::poll_closed(&self.socket).await.0 {
+                // A cancelled read side takes this wait with it.
+                Err(error) if is_retry(&error) => {}
+                _ => return,
+            }
+        }
+    }
+
+    fn hang_up(&self) {
+        // Fails only when there is no connection any more.
+        let _ = self.shutdown(Shutdown::Both);
     }
 
     fn is_quiet(&self) -> bool {

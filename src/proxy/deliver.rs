@@ -15,7 +15,7 @@ use crate::pipe::Pipes;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::Returning;
-use crate::proxy::pump::Pump;
+use crate::proxy::pump::{Filled, Pump};
 use crate::proxy::relay::{buffer_for, client_fault, write_client};
 use crate::proxy::secure::Wire;
 use crate::s3;
@@ -79,8 +79,11 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
                 }
                 if let Some(pump) = self.pump(&reader) {
                     drop((from, out));
-                    self.splice(pump, &mut reader, delivered).await?;
-                    break;
+                    self.pump_body(pump, &mut reader, delivered).await?;
+                    if reader.finished() {
+                        break;
+                    }
+                    (from, out) = (self.buffers.take(), None);
                 }
                 match self.read(from, &reader).await? {
                     Some(filled) => from = filled,
@@ -189,15 +192,16 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
         Pump::between(self.pipes, self.upstream, self.client, reader)
     }
 
-    /// Moves the rest of a counted body through `pump`.
-    async fn splice(&self, mut pump: Pump, reader: &mut Reader, delivered: &mut Delivered) -> Result<(), Failure> {
+    /// Moves a counted body through `pump` until it is complete or goes on with something unfit for it.
+    async fn pump_body(&self, mut pump: Pump, reader: &mut Reader, delivered: &mut Delivered) -> Result<(), Failure> {
         while let Some(left @ 1..) = reader.remaining() {
             let end = clock::mono() + self.timeouts.upstream_body;
             loop {
                 let until = Deadline::at(end).min(Deadline::after(limits::CLIENT_CHECK));
                 match pump.fill(self.upstream, left, until).await {
-                    Ok(0) => return Err(UpstreamFault::ResponseTruncated.into()),
-                    Ok(_) => break,
+                    Ok(Filled::Bytes(_)) => break,
+                    Ok(Filled::End) => return Err(UpstreamFault::ResponseTruncated.into()),
+                    Ok(Filled::Unfit) => return Ok(()),
                     Err(error) => self.patience(&error, end)?,
                 }
             }

@@ -17,7 +17,7 @@ use crate::link::Link;
 use crate::pipe::Pipes;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
-use crate::proxy::pump::Pump;
+use crate::proxy::pump::{Filled, Pump};
 use crate::proxy::secure::Wire;
 use crate::proxy::upstream::Lease;
 
@@ -107,8 +107,6 @@ pub struct Transfer<'a, L: Link, U: Link> {
 pub struct Received {
     /// Starts with the head; what follows is body.
     pub buffer: Buffer,
-    /// The parsed head, as ranges into `buffer`.
-    pub head: ResponseHead,
     /// Bytes of the head.
     pub head_len: usize,
     /// Whether the request was sent to its end, so that the connection can serve another one.
@@ -116,16 +114,22 @@ pub struct Received {
 }
 
 impl<L: Link, U: Link> Transfer<'_, L, U> {
-    /// Sends the request whose encoded head is `out` and waits for the response head.
+    /// Sends the request whose encoded head is `out` and waits for the response head, which is parsed into `head`.
     ///
     /// # Errors
     /// Whoever broke it. A failure of the client's side wins: it explains the upstream's.
-    pub async fn exchange(&self, turn: &Turn, out: Buffer, upload: &mut Upload<'_>) -> Result<Received, Failure> {
+    pub async fn exchange(
+        &self,
+        turn: &Turn,
+        out: Buffer,
+        upload: &mut Upload<'_>,
+        head: &mut ResponseHead,
+    ) -> Result<Received, Failure> {
         let is_short = upload.is_at_hand() && upload.first.len() <= limits::BUFFER_BYTES;
         let (sent, received) = if is_short && !turn.holds_back.get() {
-            (self.send(turn, out, upload).await, self.receive(turn).await)
+            (self.send(turn, out, upload).await, self.receive(turn, head).await)
         } else {
-            tokio::join!(self.send(turn, out, upload), self.receive(turn))
+            tokio::join!(self.send(turn, out, upload), self.receive(turn, head))
         };
         match (sent, received) {
             (Err(fault @ Failure::Client(_)), _) => Err(fault),
@@ -163,12 +167,12 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             }
         }
         drop(out);
-        if let Some(pump) = Pump::between(self.pipes, self.client, self.upstream.wire(), &upload.reader) {
-            return self.splice(turn, upload, pump).await;
-        }
-        while !upload.reader.finished() {
-            if turn.stop.get() {
-                return Ok(());
+        while !upload.reader.finished() && !turn.stop.get() {
+            if let Some(pump) = Pump::between(self.pipes, self.client, self.upstream.wire(), &upload.reader) {
+                self.pump_body(turn, upload, pump).await?;
+                if upload.reader.finished() || turn.stop.get() {
+                    return Ok(());
+                }
             }
             let Some(mut buffer) = self.read_client(turn, upload).await? else { return Ok(()) };
             let seen = upload.reader.skim(buffer.filled()).map_err(|_| ClientFault::BodyMalformed)?;
@@ -197,15 +201,21 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         Ok(came(turn, upload, result, asked)?.and(buffer))
     }
 
-    /// Moves the rest of a counted body through `pump`, unless the receiving half ends the upload.
-    async fn splice(&self, turn: &Turn, upload: &mut Upload<'_>, mut pump: Pump) -> Result<(), Failure> {
+    /// Moves a counted body through `pump` until it is complete, goes on with something unfit for it, or the receiving
+    /// half ends the upload.
+    async fn pump_body(&self, turn: &Turn, upload: &mut Upload<'_>, mut pump: Pump) -> Result<(), Failure> {
         while let Some(left @ 1..) = upload.reader.remaining() {
             if turn.stop.get() {
                 return Ok(());
             }
             let asked = clock::mono();
             let until = upload.pace.deadline(asked, self.timeouts.client_body);
-            let result = pump.fill(self.client, left, until).await;
+            let result = match pump.fill(self.client, left, until).await {
+                Ok(Filled::Unfit) => return Ok(()),
+                Ok(Filled::Bytes(n)) => Ok(n),
+                Ok(Filled::End) => Ok(0),
+                Err(error) => Err(error),
+            };
             if came(turn, upload, result, asked)?.is_none() {
                 return Ok(());
             }
@@ -224,8 +234,8 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     }
 
     /// The receiving half: the first final response head.
-    async fn receive(&self, turn: &Turn) -> Result<Received, Failure> {
-        let result = self.receive_final(turn).await;
+    async fn receive(&self, turn: &Turn, head: &mut ResponseHead) -> Result<Received, Failure> {
+        let result = self.receive_final(turn, head).await;
         if turn.sent.get().is_none() {
             // The answer is here, or will never be: the rest of the upload is pointless.
             turn.stop.set(true);
@@ -238,18 +248,17 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         result
     }
 
-    async fn receive_final(&self, turn: &Turn) -> Result<Received, Failure> {
-        let mut is_readable = self.upstream.settle().await;
+    async fn receive_final(&self, turn: &Turn, head: &mut ResponseHead) -> Result<Received, Failure> {
         let mut buffer: Option<Buffer> = None;
         let mut scan = Scan::default();
         let hold_until = clock::mono() + limits::CONTINUE_WAIT;
         loop {
             if let Some(filled) = buffer.as_mut().filter(|buffer| !buffer.is_empty()) {
                 if let Some(head_len) = scan.feed(filled.filled()).map_err(|_| malformed())? {
-                    let head = ResponseHead::parse(&filled.filled()[..head_len]).map_err(|_| malformed())?;
+                    head.parse_into(&filled.filled()[..head_len]).map_err(|_| malformed())?;
                     if head.status >= 200 {
                         let buffer = buffer.take().unwrap_or_else(|| self.buffers.take());
-                        return Ok(Received { buffer, head, head_len, request_complete: false });
+                        return Ok(Received { buffer, head_len, request_complete: false });
                     }
                     self.interim(turn, head.status).await?;
                     filled.consume(head_len);
@@ -258,17 +267,18 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
                 }
                 filled.compact();
             }
-            let waited = if is_readable { Ok(()) } else { self.wait_upstream(turn, hold_until).await };
-            is_readable = false;
-            match waited {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::TimedOut => {
-                    self.patience(turn, hold_until).await?;
-                    continue;
+            let until = self.response_deadline(turn, hold_until);
+            // An upload may take hours; what comes right after a short request is worth holding a buffer for.
+            if turn.sent.get().is_none() {
+                match self.upstream.wire().readable(until).await {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::TimedOut => {
+                        self.patience(turn, hold_until).await?;
+                        continue;
+                    }
+                    Err(_) => return Err(UpstreamFault::Closed.into()),
                 }
-                Err(_) => return Err(UpstreamFault::Closed.into()),
             }
-            let until = Deadline::after(limits::CLIENT_CHECK.min(self.timeouts.upstream_response));
             let (result, filled) =
                 self.upstream.wire().read(buffer.take().unwrap_or_else(|| self.buffers.take()), until).await;
             buffer = Some(filled);
@@ -281,14 +291,15 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         }
     }
 
-    async fn wait_upstream(&self, turn: &Turn, hold_until: Instant) -> io::Result<()> {
+    /// When the wait for the upstream has to look at other things.
+    fn response_deadline(&self, turn: &Turn, hold_until: Instant) -> Deadline {
         let patience = self.timeouts.upstream_response;
         let until = match turn.sent.get() {
             _ if turn.holds_back.get() => Deadline::at(hold_until),
             Some(sent) => Deadline::at(sent + patience),
             None => Deadline::after(patience),
         };
-        self.upstream.wire().readable(until.min(Deadline::after(limits::CLIENT_CHECK))).await
+        until.min(Deadline::after(limits::CLIENT_CHECK))
     }
 
     /// What running out of time means: the client is told to go on, or the upstream has had its time.

@@ -1,23 +1,21 @@
-//! Connections to upstreams: opening them, lending them, and watching the idle ones.
+//! Connections to upstreams: opening them, lending them, and watching them.
 //!
 //! The pool is one stack a shard and upstream: the connection used last is lent first, so that a burst leaves the
 //! surplus to age out. S3 closes idle connections after about five seconds without a word at the HTTP level, so every
-//! idle connection has a watcher: a readiness wait that holds no buffer. Whatever becomes readable on an idle
-//! connection, FIN or stray bytes, makes it unusable, and it is closed at that moment rather than when it is next
-//! wanted.
+//! connection has a watcher for as long as it lives: one wait for its end that holds no buffer and that bytes do not
+//! touch, so that a request costs it nothing. An idle connection that ends is closed at that moment rather than when it
+//! is next wanted, and stray bytes are looked for when it is lent.
 //!
 //! ```text
 //!             open                lend                  give back
 //!   dial ──────────────► lent ◄──────────────── idle ◄─────────────── lent
-//!                          │                      │ readable, too old
+//!                          │                      │ ended, too old
 //!                          └── dropped ──► dead ◄─┘
 //! ```
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
-
-use tokio::sync::Notify;
 
 use crate::buffer::Pool;
 use crate::clock::{self, Deadline, Instant};
@@ -43,42 +41,33 @@ pub struct UpstreamOptions {
 pub struct Upstream<L: Link> {
     index: usize,
     tls: Option<ClientConfig>,
-    idle_for: Duration,
-    idle_max: usize,
-    idle: Rc<RefCell<Vec<Rc<Line<L>>>>>,
+    idle: Rc<Idle<L>>,
 }
 
 impl<L: Link + 'static> Upstream<L> {
     /// An upstream without connections. `index` is its place in the configuration.
     #[must_use]
     pub fn new(index: usize, tls: Option<ClientConfig>, idle_for: Duration, idle_max: usize) -> Self {
-        Self { index, tls, idle_for, idle_max, idle: Rc::default() }
+        let idle = Idle { lines: RefCell::default(), swept: Cell::new(false), lasts: idle_for, lines_max: idle_max };
+        Self { index, tls, idle: Rc::new(idle) }
     }
 
-    /// Lends the connection that was used last, if any is idle.
-    ///
-    /// Its watcher's wait goes on: it ends by itself with the first byte of the response, so that the common case costs
-    /// nothing, or when the connection would have been idle for too long. For a borrower that cannot wait
-    /// that long it is ended here, before anything is written.
+    /// Lends the connection that was used last, if one has been idle for less than `age_max`: what cannot be sent twice
+    /// wants one that was just in use.
     #[must_use]
-    pub fn reuse(&self, terms: Terms) -> Option<Lease<L>> {
-        let line = loop {
-            let line = self.idle.borrow_mut().pop()?;
-            if clock::mono() - line.idle_since.get() >= terms.age_max {
-                self.idle.borrow_mut().push(line);
-                return None;
-            }
+    pub fn reuse(&self, age_max: Duration) -> Option<Lease<L>> {
+        let age_max = age_max.min(self.idle.lasts);
+        let mut lines = self.idle.lines.borrow_mut();
+        let now = clock::mono();
+        while let Some(line) = lines.pop_if(|line| now - line.idle_since.get() < age_max) {
             if line.wire.is_quiet() {
-                break line;
+                line.state.set(State::Lent);
+                return Some(Lease { line: Some(line), idle: Rc::clone(&self.idle), reused: true });
             }
             // Its end, or bytes nobody asked for, came before the watcher could say so.
             line.retire();
-        };
-        line.state.set(State::Lent);
-        if terms.wait == Wait::Short && line.watched.get() {
-            line.wire.interrupt();
         }
-        Some(Lease { line: Some(line), idle: Rc::clone(&self.idle), idle_max: self.idle_max, reused: true })
+        None
     }
 
     /// Opens a connection.
@@ -96,17 +85,9 @@ impl<L: Link + 'static> Upstream<L> {
             Err(UpstreamFault::Handshake(_)) => self.connect(dial, buffers, timeouts).await?,
             result => result?,
         };
-        let line = Rc::new(Line {
-            wire,
-            state: Cell::new(State::Lent),
-            idle_since: Cell::new(clock::mono()),
-            watched: Cell::new(false),
-            woken: Cell::new(false),
-            parked: Notify::new(),
-            settled: Notify::new(),
-        });
-        tokio::task::spawn_local(watch(Rc::clone(&line), Rc::downgrade(&self.idle), self.idle_for));
-        Ok(Lease { line: Some(line), idle: Rc::clone(&self.idle), idle_max: self.idle_max, reused: false })
+        let line = Rc::new(Line { wire, state: Cell::new(State::Lent), idle_since: Cell::new(clock::mono()) });
+        tokio::task::spawn_local(watch(Rc::clone(&line), Rc::downgrade(&self.idle)));
+        Ok(Lease { line: Some(line), idle: Rc::clone(&self.idle), reused: false })
     }
 
     async fn connect<D: Dial<Link = L>>(
@@ -134,36 +115,17 @@ impl<L: Link + 'static> Upstream<L> {
 
     /// Closes all idle connections: the shard is going down.
     pub fn close_idle(&self) {
-        for line in self.idle.borrow_mut().drain(..) {
+        for line in self.idle.lines.borrow_mut().drain(..) {
             line.retire();
         }
     }
-}
-
-/// What a borrower needs of an idle connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Terms {
-    /// Whether it can wait as long for its response as the connection may be idle.
-    pub wait: Wait,
-    /// How long the connection may have been idle: what cannot be sent twice wants one that was just in use.
-    pub age_max: Duration,
-}
-
-/// How long a borrower can leave the watcher's wait in place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// To its end.
-    Long,
-    /// Not at all: it has something to do earlier.
-    Short,
 }
 
 /// A connection lent to one exchange. Dropping it breaks the connection off: the upstream learns at once that nobody
 /// wants the rest.
 pub struct Lease<L: Link> {
     line: Option<Rc<Line<L>>>,
-    idle: Rc<RefCell<Vec<Rc<Line<L>>>>>,
-    idle_max: usize,
+    idle: Rc<Idle<L>>,
     reused: bool,
 }
 
@@ -183,34 +145,28 @@ impl<L: Link> Lease<L> {
         self.reused
     }
 
-    /// Waits until the watcher has let go of the read side. Call before the first read; writing may come first. Returns
-    /// whether the wait ended with something to read.
-    pub async fn settle(&self) -> bool {
-        let Some(line) = &self.line else { return false };
-        while line.watched.get() {
-            line.settled.notified().await;
+    /// Closes the connection in good order: its last response was read to the end and nothing follows.
+    pub fn close(mut self) {
+        if let Some(line) = self.line.take() {
+            line.retire();
         }
-        line.woken.replace(false)
     }
+}
 
+impl<L: Link + 'static> Lease<L> {
     /// Puts the connection back: its last response was read to the end and the upstream keeps it open.
     pub fn give_back(mut self) {
         let Some(line) = self.line.take() else { return };
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() >= self.idle_max {
+        let mut lines = self.idle.lines.borrow_mut();
+        if line.state.get() == State::Dead || lines.len() >= self.idle.lines_max {
             line.retire();
             return;
         }
         line.state.set(State::Idle);
         line.idle_since.set(clock::mono());
-        line.parked.notify_one();
-        idle.push(line);
-    }
-
-    /// Closes the connection in good order: its last response was read to the end and nothing follows.
-    pub fn close(mut self) {
-        if let Some(line) = self.line.take() {
-            line.retire();
+        lines.push(line);
+        if !self.idle.swept.replace(true) {
+            tokio::task::spawn_local(sweep(Rc::downgrade(&self.idle)));
         }
     }
 }
@@ -224,25 +180,27 @@ impl<L: Link> Drop for Lease<L> {
     }
 }
 
+/// The idle connections of one upstream, the one used last at the end.
+struct Idle<L: Link> {
+    lines: RefCell<Vec<Rc<Line<L>>>>,
+    /// Whether [`sweep`] is running.
+    swept: Cell<bool>,
+    lasts: Duration,
+    lines_max: usize,
+}
+
 /// One connection, shared by its watcher and by whoever has it now.
 struct Line<L: Link> {
     wire: Wire<L>,
     state: Cell<State>,
     idle_since: Cell<Instant>,
-    /// Whether the watcher's readiness wait is in flight.
-    watched: Cell<bool>,
-    /// Whether the watcher's wait ended with something to read while the line was lent.
-    woken: Cell<bool>,
-    /// Wakes the watcher: the line became idle or dead.
-    parked: Notify,
-    /// Wakes the lease: the watcher let go.
-    settled: Notify,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Lent,
     Idle,
+    /// Ended by the upstream or by us; if it is lent, for when it comes back.
     Dead,
 }
 
@@ -250,34 +208,35 @@ impl<L: Link> Line<L> {
     /// Ends the watcher, which drops the last reference and with it the connection.
     fn retire(&self) {
         self.state.set(State::Dead);
-        if self.watched.get() {
-            self.wire.interrupt();
-        }
-        self.parked.notify_one();
+        self.wire.hang_up();
     }
 }
 
-/// Lives as long as its line does: parked while the line is lent, waiting on it while it is idle.
-async fn watch<L: Link>(line: Rc<Line<L>>, idle: Weak<RefCell<Vec<Rc<Line<L>>>>>, idle_for: Duration) {
+/// Lives as long as its line does.
+async fn watch<L: Link>(line: Rc<Line<L>>, idle: Weak<Idle<L>>) {
+    line.wire.closed().await;
+    if line.state.replace(State::Dead) == State::Idle
+        && let Some(idle) = idle.upgrade()
+    {
+        idle.lines.borrow_mut().retain(|other| !Rc::ptr_eq(other, &line));
+    }
+}
+
+/// Closes connections that have been idle for too long, for as long as there are any.
+async fn sweep<L: Link>(idle: Weak<Idle<L>>) {
     loop {
-        line.parked.notified().await;
-        if line.state.get() == State::Idle {
-            let lent_at = line.idle_since.get();
-            line.watched.set(true);
-            // Whatever the outcome, it is bad news for an idle line: FIN, stray bytes, an error or old age.
-            let result = line.wire.readable(Deadline::at(lent_at + idle_for)).await;
-            line.watched.set(false);
-            line.woken.set(result.is_ok() && line.state.get() == State::Lent);
-            line.settled.notify_one();
-            if line.state.get() == State::Idle && line.idle_since.get() == lent_at {
-                line.state.set(State::Dead);
-            }
-        }
-        if line.state.get() == State::Dead {
-            if let Some(idle) = idle.upgrade() {
-                idle.borrow_mut().retain(|other| !Rc::ptr_eq(other, &line));
-            }
-            return;
-        }
+        let next = {
+            let Some(idle) = idle.upgrade() else { return };
+            let mut lines = idle.lines.borrow_mut();
+            let now = clock::mono();
+            let expired = lines.partition_point(|line| now - line.idle_since.get() >= idle.lasts);
+            lines.drain(..expired).for_each(|line| line.retire());
+            let Some(oldest) = lines.first() else {
+                idle.swept.set(false);
+                return;
+            };
+            oldest.idle_since.get() + idle.lasts
+        };
+        tokio::time::sleep_until(next).await;
     }
 }

@@ -131,7 +131,7 @@ impl Gate {
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
             splice: options.splice,
-            access: access.clone(),
+            access: access.another(),
             start_id,
             ready: ready.clone(),
             stop,
@@ -211,7 +211,12 @@ impl Gate {
 pub fn run(options: Options) -> Result<(), StartError> {
     logging::init_tracing();
     let mut signals = Signals::install().map_err(StartError::Signals)?;
+    let upstream_tls = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
+    let records = options.tls.as_ref().map(|tls| tls.records).or(upstream_tls.map(|tls| tls.records));
     let gate = Gate::start(options)?;
+    if let Some(records) = records {
+        tracing::info!(?records, "TLS 1.3 records are protected");
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
     while signals.wait() == Signal::Reopen {
         gate.reopen_log();

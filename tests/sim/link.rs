@@ -85,6 +85,7 @@ pub struct SimLink {
     reading: Cell<bool>,
     writing: Cell<bool>,
     interrupted: Cell<bool>,
+    hung_up: Cell<bool>,
 }
 
 /// Both directions. `pipes[end]` is what that end writes.
@@ -116,6 +117,7 @@ struct Pipe {
     /// Broken off: both ends fail.
     broken: Option<io::ErrorKind>,
     reader: Option<Waker>,
+    watcher: Option<Waker>,
     writer: Option<Waker>,
 }
 
@@ -133,6 +135,7 @@ pub fn pair(world: &Rc<World>, name: &str, faults: LinkFaults, rng: &Rng) -> (Si
         reading: Cell::new(false),
         writing: Cell::new(false),
         interrupted: Cell::new(false),
+        hung_up: Cell::new(false),
     };
     (end(End::Near), end(End::Far))
 }
@@ -244,12 +247,34 @@ impl Link for SimLink {
         wake(&mut pipe.writer);
     }
 
+    async fn closed(&self) {
+        let mut timer = None;
+        poll_fn(|cx| self.poll_closed(cx, &mut timer)).await;
+        self.trace(|| "closed".to_owned());
+    }
+
+    fn hang_up(&self) {
+        self.trace(|| "hang up".to_owned());
+        self.stop_writing();
+        self.hung_up.set(true);
+        let mut incoming = self.incoming().borrow_mut();
+        wake(&mut incoming.reader);
+        wake(&mut incoming.watcher);
+    }
+
+    fn is_quiet(&self) -> bool {
+        let pipe = self.incoming().borrow();
+        pipe.broken.is_none() && pipe.arrives().is_none_or(|at| at > Instant::now())
+    }
+
     fn abort(&self) {
         self.trace(|| "abort".to_owned());
         self.wire.gone[self.end as usize].set(true);
         self.wire.break_off(io::ErrorKind::ConnectionReset);
         // Its own operations end even where the network has forgotten the peer.
-        wake(&mut self.incoming().borrow_mut().reader);
+        let mut incoming = self.incoming().borrow_mut();
+        wake(&mut incoming.reader);
+        wake(&mut incoming.watcher);
         wake(&mut self.outgoing().borrow_mut().writer);
     }
 }
@@ -297,6 +322,23 @@ impl SimLink {
     async fn wait_readable(&self, until: Deadline) -> io::Result<()> {
         let mut timer = None;
         poll_fn(|cx| self.poll_readable(cx, until, &mut timer)).await
+    }
+
+    /// The end of the peer's sending shows when it arrives, whether or not what came before it has been read.
+    fn poll_closed(&self, cx: &mut Context<'_>, timer: &mut Timer) -> Poll<()> {
+        loop {
+            let mut pipe = self.incoming().borrow_mut();
+            let ends_at = (pipe.finished && !pipe.stalled).then_some(pipe.newest);
+            let has_ended = ends_at.is_some_and(|at| at <= Instant::now());
+            if has_ended || pipe.broken.is_some() || self.is_gone() || self.hung_up.get() {
+                return Poll::Ready(());
+            }
+            pipe.watcher = Some(cx.waker().clone());
+            drop(pipe);
+            if poll_timer(timer, ends_at, cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>, until: Deadline, timer: &mut Timer) -> Poll<io::Result<()>> {
@@ -406,6 +448,7 @@ impl Wire {
                 pipe.in_flight = 0;
             }
             wake(&mut pipe.reader);
+            wake(&mut pipe.watcher);
             wake(&mut pipe.writer);
         }
     }
@@ -446,6 +489,7 @@ impl Pipe {
             unread: false,
             broken: None,
             reader: None,
+            watcher: None,
             writer: None,
         }
     }
@@ -509,6 +553,7 @@ impl Pipe {
     fn finish(&mut self) {
         self.finished = true;
         wake(&mut self.reader);
+        wake(&mut self.watcher);
     }
 }
 

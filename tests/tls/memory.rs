@@ -135,6 +135,14 @@ impl Link for Memory {
         Ok(())
     }
 
+    async fn closed(&self) {
+        std::future::pending().await
+    }
+
+    fn hang_up(&self) {
+        self.stop_writing();
+    }
+
     fn stop_writing(&self) {
         self.outbox.has_ended.set(true);
         self.outbox.wake();

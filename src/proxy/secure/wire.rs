@@ -7,7 +7,6 @@ use super::Secure;
 use crate::buffer::Buffer;
 use crate::clock::Deadline;
 use crate::link::Link;
-use crate::pipe::Pipe;
 use crate::tls::config::Version;
 
 /// A link that is plain or inside TLS.
@@ -51,24 +50,6 @@ impl<L: Link> Link for Wire<L> {
         }
     }
 
-    fn can_splice(&self) -> bool {
-        matches!(self, Self::Plain(link) if link.can_splice())
-    }
-
-    async fn splice_in(&self, pipe: &mut Pipe, max: u64, until: Deadline) -> io::Result<usize> {
-        match self {
-            Self::Plain(link) => link.splice_in(pipe, max, until).await,
-            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
-    async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
-        match self {
-            Self::Plain(link) => link.splice_out(pipe, until).await,
-            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
-        }
-    }
-
     fn interrupt(&self) {
         match self {
             Self::Plain(link) => link.interrupt(),
@@ -94,6 +75,20 @@ impl<L: Link> Link for Wire<L> {
         match self {
             Self::Plain(link) => link.abort(),
             Self::Tls(secure) => secure.abort(),
+        }
+    }
+
+    async fn closed(&self) {
+        match self {
+            Self::Plain(link) => link.closed().await,
+            Self::Tls(secure) => secure.closed().await,
+        }
+    }
+
+    fn hang_up(&self) {
+        match self {
+            Self::Plain(link) => link.hang_up(),
+            Self::Tls(secure) => secure.hang_up(),
         }
     }
 

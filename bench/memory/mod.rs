@@ -1,0 +1,343 @@
+//! A whole gate in one thread without a socket: a client, the line, and an S3 stand-in, joined by pipes in memory.
+//!
+//! Shared by the bench of a whole exchange, the test that counts heap allocations and the one that counts instructions.
+//! Nothing in here allocates once an exchange has been made.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use filmgate::access::{AccessRecord, AccessSink};
+use filmgate::buffer::{Buffer, Pool};
+use filmgate::clock::Deadline;
+use filmgate::link::{Dial, DialError, Link};
+use filmgate::policy::route::{Mode, Route, RouteTable, UpstreamHost};
+use filmgate::proxy::connection;
+use filmgate::proxy::secure::{Secure, Wire};
+use filmgate::proxy::shard::Shard;
+use filmgate::proxy::upstream::Upstream;
+use filmgate::proxy::{Limits, Timeouts};
+use filmgate::tls::config::{self, ClientConfig, ClientOptions, Identity, Records, ServerConfig, ServerOptions};
+use tokio::task::LocalSet;
+
+/// The name clients know.
+pub(crate) const HOST: &str = "s3-proxy.mystudio.com";
+
+/// What a browser sends for a version's movie: a link presigned with temporary credentials, 1.3 KB in all.
+pub(crate) fn request_head() -> Vec<u8> {
+    let token = "IQoJb3JpZ2luX2VjEJr%2F%2F%2F%2F%2FwEaCXVzLXdlc3QtMiJHMEUCIQD4".repeat(8);
+    let head = format!(
+        "GET /0a1b2c3d/4e5f6a7b/Version/112358/sq010_sh0420_comp_v017.mov?response-content-disposition=filename%3D%22\
+         sq010_sh0420_comp_v017.mov%22&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAEXAMPLEEXAMPLE00%2F20260101\
+         %2Fus-west-2%2Fs3%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires=900&X-Amz-SignedHeaders=host&\
+         X-Amz-Security-Token={token}&X-Amz-Signature={signature} HTTP/1.1\r\n\
+         Host: {HOST}\r\n\
+         User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\
+         \r\nAccept: */*\r\nAccept-Encoding: identity;q=1, *;q=0\r\nAccept-Language: en-US,en;q=0.9\r\n\
+         Referer: https://mystudio.shotgrid.autodesk.com/\r\nRange: bytes=0-\r\nSec-Fetch-Dest: video\r\n\
+         Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Site: cross-site\r\nConnection: keep-alive\r\n\r\n",
+        signature = "0123456789abcdef".repeat(4),
+    );
+    assert!((1250..1400).contains(&head.len()), "{} bytes", head.len());
+    head.into_bytes()
+}
+
+/// What S3 answers to it, for a body of `length` bytes.
+pub(crate) fn response_head(length: usize) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 206 Partial Content\r\n\
+        x-amz-id-2: Uuag1LuByRx9e6j5Onimru9pO4ZVKnJ2Qz7/C1NPcfTWAtRPfTaOFgZ0Jk6SEXAMPLEw1u8f0aKt=\r\n\
+        x-amz-request-id: 656C76696E6727732\r\nDate: Thu, 01 Jan 2026 00:00:01 GMT\r\n\
+        Last-Modified: Wed, 31 Dec 2025 18:12:45 GMT\r\nETag: \"d41d8cd98f00b204e9800998ecf8427e-17\"\r\n\
+        x-amz-server-side-encryption: AES256\r\nx-amz-version-id: 3HL4kqtJvjVBH40Nrjfkd.EXAMPLE\r\n\
+        Content-Disposition: filename=\"sq010_sh0420_comp_v017.mov\"\r\nAccept-Ranges: bytes\r\n\
+        Content-Range: bytes 0-{}/{length}\r\nContent-Type: video/quicktime\r\nContent-Length: {length}\r\n\
+        Server: AmazonS3\r\n\r\n",
+        length.saturating_sub(1)
+    );
+    head.into_bytes()
+}
+
+/// `number` routes to upstreams of the same number; the first has the name [`HOST`].
+pub(crate) fn routes(number: usize) -> RouteTable {
+    let route = |number: usize| Route {
+        hosts: if number == 0 { vec![HOST.into()] } else { vec![format!("media-{number:02}.mystudio.com")] },
+        default: false,
+        bucket: format!("mystudio-media-{number:02}"),
+        region: "us-west-2".into(),
+        mode: Mode::PassThrough,
+        host: UpstreamHost::Replace(format!("mystudio-media-{number:02}.s3.us-west-2.amazonaws.com")),
+        upstream: number,
+    };
+    RouteTable::new((0..number).map(route).collect())
+}
+
+/// Whether both sides of the gate speak TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaking {
+    Plain,
+    Tls,
+}
+
+/// Runs `script` with a client that can make exchanges, each with a body of `body_bytes`, through a gate of its own.
+pub(crate) fn with_client<T>(speaking: Speaking, body_bytes: usize, script: impl AsyncFnOnce(Client) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    LocalSet::new().block_on(&runtime, async {
+        let tls = (speaking == Speaking::Tls).then(Tls::new);
+        let response = Rc::new([response_head(body_bytes), vec![b'x'; body_bytes]].concat());
+        let shard = Rc::new(Shard::new(
+            Arc::new(routes(1)),
+            vec![Upstream::new(0, tls.as_ref().map(|tls| tls.calling.clone()), Timeouts::default().upstream_idle, 8)],
+            Storage { tls: tls.as_ref().map(|tls| Arc::clone(&tls.serving)), response: Rc::clone(&response) },
+            Timeouts::default(),
+            Limits::default(),
+            Forgetful,
+            7,
+        ));
+        let (near, far) = pair();
+        let serving = tls.as_ref().map(|tls| Arc::clone(&tls.serving));
+        tokio::task::spawn_local(connection::serve(near, serving, shard));
+        let pool = Pool::new(1 << 20);
+        let wire = match &tls {
+            None => Wire::Plain(far),
+            Some(tls) => Wire::Tls(Box::new(Secure::connect(far, &tls.calling, &pool, soon()).await.unwrap())),
+        };
+        script(Client { wire, pool, request: request_head(), body_bytes }).await
+    })
+}
+
+/// The one client of a gate.
+pub(crate) struct Client {
+    wire: Wire<Memory>,
+    pool: Pool,
+    request: Vec<u8>,
+    body_bytes: usize,
+}
+
+impl Client {
+    /// Sends a request and reads the answer to its end.
+    pub(crate) async fn exchange(&self) {
+        let mut out = self.pool.take();
+        assert_eq!(out.append(&self.request), self.request.len());
+        self.wire.write_all(out, soon()).await.0.unwrap();
+        let mut buffer = self.pool.take();
+        let mut missing = usize::MAX;
+        while missing > 0 {
+            let result;
+            (result, buffer) = self.wire.read(buffer, soon()).await;
+            assert!(result.unwrap() > 0, "the gate hung up");
+            if missing == usize::MAX
+                && let Some(end) = buffer.filled().windows(4).position(|four| four == b"\r\n\r\n")
+            {
+                assert!(buffer.filled().starts_with(b"HTTP/1.1 206 "), "not the upstream's answer");
+                missing = self.body_bytes;
+                buffer.consume(end + 4);
+            }
+            if missing != usize::MAX {
+                missing = missing.checked_sub(buffer.len()).expect("more than the body");
+                buffer.clear();
+            }
+        }
+    }
+}
+
+/// Wants records and forgets them.
+struct Forgetful;
+
+impl AccessSink for Forgetful {
+    fn record(&self, record: &AccessRecord) {
+        assert_eq!(record.status, Some(206));
+    }
+}
+
+/// One identity for both ends.
+struct Tls {
+    serving: Arc<ServerConfig>,
+    calling: ClientConfig,
+}
+
+impl Tls {
+    fn new() -> Self {
+        let upstream = "mystudio-media-00.s3.us-west-2.amazonaws.com";
+        let made = rcgen::generate_simple_self_signed([HOST.to_owned(), upstream.to_owned()]).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (certificate, private_key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
+        std::fs::write(&certificate, made.cert.pem()).unwrap();
+        std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
+        let (ca_file, max_version) = (Some(certificate.clone()), config::Version::Tls13);
+        let identities = vec![Identity { certificate, private_key }];
+        let serving = config::server(&ServerOptions {
+            identities,
+            min_version: config::Version::Tls12,
+            records: Records::default(),
+        })
+        .unwrap();
+        let calling = config::client(&ClientOptions {
+            server_name: HOST.into(),
+            ca_file,
+            max_version,
+            records: Records::default(),
+        })
+        .unwrap();
+        Self { serving, calling }
+    }
+}
+
+/// Answers every request with the same bytes.
+struct Storage {
+    tls: Option<Arc<ServerConfig>>,
+    response: Rc<Vec<u8>>,
+}
+
+impl Dial for Storage {
+    type Link = Memory;
+
+    async fn dial(&self, _upstream: usize, _until: Deadline) -> Result<Memory, DialError> {
+        let (near, far) = pair();
+        tokio::task::spawn_local(store(far, self.tls.clone(), Rc::clone(&self.response)));
+        Ok(near)
+    }
+}
+
+async fn store(link: Memory, tls: Option<Arc<ServerConfig>>, response: Rc<Vec<u8>>) {
+    let pool = Pool::new(1 << 20);
+    let wire = match tls {
+        None => Wire::Plain(link),
+        Some(tls) => Wire::Tls(Box::new(Secure::accept(link, &tls, &pool, soon()).await.unwrap())),
+    };
+    loop {
+        let (result, buffer) = wire.read(pool.take(), soon()).await;
+        if matches!(result, Ok(0) | Err(_)) {
+            return;
+        }
+        assert!(buffer.filled().ends_with(b"\r\n\r\n"), "a request that came in parts");
+        drop(buffer);
+        let mut rest = &response[..];
+        while !rest.is_empty() {
+            let mut out = pool.take_bulk();
+            rest = &rest[out.append(rest)..];
+            wire.write_all(out, soon()).await.0.unwrap();
+        }
+    }
+}
+
+/// One end of a connection in memory.
+pub(crate) struct Memory {
+    inbox: Rc<Pipe>,
+    outbox: Rc<Pipe>,
+}
+
+#[derive(Default)]
+struct Pipe {
+    bytes: RefCell<Vec<u8>>,
+    ended: Cell<bool>,
+    reader: RefCell<Option<Waker>>,
+    writer: RefCell<Option<Waker>>,
+}
+
+const PIPE_BYTES: usize = 1 << 20;
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(60))
+}
+
+fn pair() -> (Memory, Memory) {
+    let pipe = || Rc::new(Pipe { bytes: RefCell::new(Vec::with_capacity(PIPE_BYTES)), ..Pipe::default() });
+    let (one, other) = (pipe(), pipe());
+    (Memory { inbox: Rc::clone(&one), outbox: Rc::clone(&other) }, Memory { inbox: other, outbox: one })
+}
+
+impl Pipe {
+    fn wake(waker: &RefCell<Option<Waker>>) {
+        if let Some(waker) = waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    fn end(&self) {
+        self.ended.set(true);
+        Self::wake(&self.reader);
+        Self::wake(&self.writer);
+    }
+}
+
+impl Link for Memory {
+    async fn readable(&self, _until: Deadline) -> io::Result<()> {
+        poll_fn(|context| {
+            if !self.inbox.bytes.borrow().is_empty() || self.inbox.ended.get() {
+                return Poll::Ready(Ok(()));
+            }
+            *self.inbox.reader.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn read(&self, mut into: Buffer, until: Deadline) -> (io::Result<usize>, Buffer) {
+        let result = self.readable(until).await.map(|()| {
+            let mut bytes = self.inbox.bytes.borrow_mut();
+            let n = into.append(&bytes);
+            bytes.drain(..n);
+            n
+        });
+        Pipe::wake(&self.inbox.writer);
+        (result, into)
+    }
+
+    async fn write_all(&self, mut from: Buffer, _until: Deadline) -> (io::Result<()>, Buffer) {
+        let result = poll_fn(|context| {
+            if self.outbox.ended.get() {
+                return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            let mut bytes = self.outbox.bytes.borrow_mut();
+            let n = (PIPE_BYTES - bytes.len()).min(from.len());
+            bytes.extend_from_slice(&from.filled()[..n]);
+            from.consume(n);
+            Pipe::wake(&self.outbox.reader);
+            if from.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            *self.outbox.writer.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        });
+        (result.await, from)
+    }
+
+    fn interrupt(&self) {}
+
+    async fn finish(&self, _until: Deadline) -> io::Result<()> {
+        self.outbox.end();
+        Ok(())
+    }
+
+    fn stop_writing(&self) {
+        self.outbox.end();
+    }
+
+    fn abort(&self) {
+        self.outbox.end();
+        self.inbox.end();
+    }
+
+    async fn closed(&self) {
+        std::future::pending().await
+    }
+
+    fn hang_up(&self) {
+        self.abort();
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.inbox.bytes.borrow().is_empty() && !self.inbox.ended.get()
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
