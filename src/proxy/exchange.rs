@@ -105,11 +105,7 @@ struct Done {
 }
 
 /// The straight line.
-async fn line<L, D, S>(
-    cx: &Exchange<'_, L, D, S>,
-    head: &mut ResponseHead,
-    story: &mut Story,
-) -> Result<Done, Failure>
+async fn line<L, D, S>(cx: &Exchange<'_, L, D, S>, head: &mut ResponseHead, story: &mut Story) -> Result<Done, Failure>
 where
     L: Link,
     D: Dial,

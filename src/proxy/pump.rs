@@ -44,7 +44,9 @@ impl Pump {
     pub fn between<A: Link, B: Link>(pipes: &Pipes, from: &Wire<A>, to: &Wire<B>, reader: &Reader) -> Option<Self> {
         let left = reader.remaining()?;
         let way = match (from, to) {
-            (Wire::Plain(from), Wire::Plain(to)) if from.can_splice() && to.can_splice() => Way::Pipe(pipes.take(left)?),
+            (Wire::Plain(from), Wire::Plain(to)) if from.can_splice() && to.can_splice() => {
+                Way::Pipe(pipes.take(left)?)
+            }
             (Wire::Tls(from), Wire::Tls(to)) if left >= limits::RUN_BYTES_MIN => {
                 (from.carries_runs() && to.carries_runs()).then_some(Way::Records(None))?
             }
