@@ -1,16 +1,20 @@
 //! What each stage of the line costs, without a socket: `cargo bench --bench stages`.
 
 use std::hint::black_box;
+use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use filmgate::access::{AccessRecord, RequestId, Said};
 use filmgate::buffer::Buffer;
+use filmgate::clock;
 use filmgate::http::body::{Chunked, Reader};
 use filmgate::http::framing;
 use filmgate::http::head::{RequestHead, ResponseHead, Scan, Version};
 use filmgate::limits::BUFFER_BYTES;
 use filmgate::policy::route::{Mode, Route, RouteTable, UpstreamHost};
 use filmgate::proxy::forward::{self, After, Sending};
-use filmgate::tls::config::{self, ClientOptions, Identity, ServerOptions};
+use filmgate::s3::target::Target;
+use filmgate::tls::config::{self, ClientOptions, Identity, Records, ServerOptions};
 use filmgate::tls::session::Session;
 
 const HOST: &str = "s3-proxy.mystudio.com";
@@ -156,7 +160,7 @@ fn chunked(c: &mut Criterion) {
 }
 
 /// A server's and a client's session after their handshake.
-fn sessions(version: config::Version) -> (Session, Session) {
+fn sessions(version: config::Version, records: Records) -> (Session, Session) {
     let made = rcgen::generate_simple_self_signed([HOST.to_owned()]).unwrap();
     let dir = tempfile::tempdir().unwrap();
     let (certificate, private_key) = (dir.path().join("chain.pem"), dir.path().join("key.pem"));
@@ -164,8 +168,9 @@ fn sessions(version: config::Version) -> (Session, Session) {
     std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
     let ca_file = Some(certificate.clone());
     let identities = vec![Identity { certificate, private_key }];
-    let serving = config::server(&ServerOptions { identities, min_version: config::Version::Tls12 }).unwrap();
-    let calling = config::client(&ClientOptions { server_name: HOST.into(), ca_file, max_version: version }).unwrap();
+    let serving = config::server(&ServerOptions { identities, min_version: config::Version::Tls12, records }).unwrap();
+    let calling =
+        config::client(&ClientOptions { server_name: HOST.into(), ca_file, max_version: version, records }).unwrap();
     let (mut server, mut client) = (Session::server(&serving).unwrap(), Session::client(&calling).unwrap());
     let (mut to_server, mut to_client) = (Vec::new(), Vec::new());
     loop {
@@ -204,11 +209,11 @@ fn tls(c: &mut Criterion) {
     for (name, version) in [("1.2", config::Version::Tls12), ("1.3", config::Version::Tls13)] {
         let mut wire = vec![0; Session::sealed_len(BODY_BYTES)];
         group.bench_function(BenchmarkId::new("seal", name), |b| {
-            let (mut server, _client) = sessions(version);
+            let (mut server, _client) = sessions(version, Records::default());
             b.iter(|| seal(&mut server, black_box(&plain), &mut wire));
         });
         group.bench_function(BenchmarkId::new("open", name), |b| {
-            let (mut server, mut client) = sessions(version);
+            let (mut server, mut client) = sessions(version, Records::default());
             let (mut opened, mut protocol) = (vec![0; BODY_BYTES], Vec::new());
             let sealed = || {
                 let mut wire = vec![0; Session::sealed_len(BODY_BYTES)];
@@ -224,5 +229,95 @@ fn tls(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(stages, request, routing, response, chunked, tls);
+/// What our record layer and rustls take for runs of full records, and to pass them from one session to another.
+fn records(c: &mut Criterion) {
+    for bytes in [16 * 1024, 256 * 1024] {
+        let plain = vec![b'x'; bytes];
+        let mut group = c.benchmark_group(format!("records of {} KiB", bytes / 1024));
+        group.throughput(Throughput::Bytes(bytes as u64));
+        for (name, records) in [("own", Records::Own), ("rustls", Records::Library)] {
+            let (mut server, mut client) = sessions(config::Version::Tls13, records);
+            let mut wire = vec![0; Session::sealed_len(bytes)];
+            group.bench_function(BenchmarkId::new("seal", name), |b| {
+                b.iter(|| seal(&mut server, black_box(&plain), &mut wire));
+            });
+            let (mut server, mut peer) = sessions(config::Version::Tls13, records);
+            let (mut opened, mut protocol) = (vec![0; bytes + 1], Vec::new());
+            group.bench_function(BenchmarkId::new("open", name), |b| {
+                let sealed = || sealed(&mut server, &plain);
+                let opening = |wire: &mut Vec<u8>| open(&mut peer, wire, &mut opened[..bytes], &mut protocol);
+                b.iter_batched_ref(sealed, opening, BatchSize::LargeInput);
+            });
+            let (mut server, mut peer) = sessions(config::Version::Tls13, records);
+            group.bench_function(BenchmarkId::new("open and reseal", name), |b| {
+                let sealed = || sealed(&mut server, &plain);
+                let passing = |incoming: &mut Vec<u8>| {
+                    if records == Records::Own {
+                        let run = peer.open_run(incoming, u64::MAX).unwrap();
+                        assert_eq!((run.plain, run.wire), (bytes, incoming.len()));
+                        client.seal_run(incoming, &mut protocol).unwrap();
+                    } else {
+                        open(&mut peer, incoming, &mut opened[..bytes], &mut protocol);
+                        seal(&mut client, &opened[..bytes], &mut wire);
+                    }
+                };
+                b.iter_batched_ref(sealed, passing, BatchSize::LargeInput);
+            });
+        }
+        group.finish();
+    }
+}
+
+/// Records of `plain`.
+fn sealed(session: &mut Session, plain: &[u8]) -> Vec<u8> {
+    let mut wire = vec![0; Session::sealed_len(plain.len())];
+    let written = seal(session, plain, &mut wire);
+    wire.truncate(written);
+    wire
+}
+
+/// One access record as the line fills it in, and its line of JSON.
+fn record(c: &mut Criterion) {
+    let (request, response) = (request_head(), response_head());
+    let head = RequestHead::parse(&request).unwrap();
+    let answer = ResponseHead::parse(&response).unwrap();
+    let target = Target::parse(framing::origin_target(&head, &request));
+    let (client, upstream) = ("192.0.2.7:50123".parse().unwrap(), "52.218.1.2:443".parse().unwrap());
+    let mut memory = String::new();
+    let mut out = Vec::with_capacity(BODY_BYTES);
+    let mut group = c.benchmark_group("access");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("record, filled in and written", |b| {
+        b.iter(|| {
+            let mut record = AccessRecord::reusing(std::mem::take(&mut memory), clock::now().wall, client);
+            record.id = Some(RequestId { prefix: 0x18a2_5f3c_9d01_0000, number: 4711 });
+            record.tls = Some("1.3");
+            record.say(Said::Host, HOST);
+            record.say(Said::Method, head.method(&request));
+            record.operation = Some("GetObject");
+            record.say_decoded(Said::Key, black_box(target.escaped_key()));
+            for (what, name) in [(Said::Range, "range"), (Said::UserAgent, "user-agent")] {
+                record.say(what, head.fields.get(&request, name).unwrap());
+            }
+            record.say(Said::Bucket, "mystudio-media-00");
+            record.upstream = Some(upstream);
+            record.upstream_reused = true;
+            record.status = Some(answer.status);
+            for (what, name) in [(Said::S3RequestId, "x-amz-request-id"), (Said::S3Id2, "x-amz-id-2")] {
+                record.say(what, answer.fields.get(&response, name).unwrap());
+            }
+            record.bytes_out = 142_606_336;
+            record.ttfb = Some(Duration::from_micros(12_345));
+            record.total = Duration::from_micros(2_345_678);
+            record.upstream_time = Some(Duration::from_micros(2_345_000));
+            out.clear();
+            record.write_json(&mut out);
+            memory = record.into_memory();
+            out.len()
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(stages, request, routing, response, chunked, tls, records, record);
 criterion_main!(stages);

@@ -21,6 +21,8 @@ pub struct Buffer {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Where the room ends.
+    limit: usize,
     home: Option<Rc<Shelf>>,
 }
 
@@ -28,7 +30,7 @@ impl Buffer {
     /// A buffer of its own that belongs to no pool. For tests and for start-up.
     #[must_use]
     pub fn detached(capacity: usize) -> Self {
-        Self { bytes: vec![0; capacity].into_boxed_slice(), start: 0, end: 0, home: None }
+        Self { bytes: vec![0; capacity].into_boxed_slice(), start: 0, end: 0, limit: capacity, home: None }
     }
 
     /// The filled bytes.
@@ -44,13 +46,23 @@ impl Buffer {
 
     /// The room behind the filled bytes. Its content is old but initialised.
     pub fn spare_mut(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.end..]
+        &mut self.bytes[self.end..self.limit]
     }
 
     /// Bytes of room behind the filled window.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.bytes.len() - self.end
+        self.limit - self.end
+    }
+
+    /// Makes the buffer end after `n` bytes, filled ones included, until it is given back: a read then brings so many at
+    /// most.
+    ///
+    /// # Panics
+    /// When more is filled, or the buffer is smaller.
+    pub fn limit(&mut self, n: usize) {
+        assert!(self.start + n <= self.bytes.len() && n >= self.len(), "a limit that does not fit the buffer");
+        self.limit = self.start + n;
     }
 
     /// Number of filled bytes.
@@ -180,7 +192,7 @@ impl Shelf {
     fn take(self: &Rc<Self>) -> Buffer {
         let bytes = self.free.borrow_mut().pop();
         let bytes = bytes.unwrap_or_else(|| vec![0; self.capacity].into_boxed_slice());
-        Buffer { bytes, start: 0, end: 0, home: Some(Rc::clone(self)) }
+        Buffer { bytes, start: 0, end: 0, limit: self.capacity, home: Some(Rc::clone(self)) }
     }
 
     fn give_back(&self, bytes: Box<[u8]>) {
@@ -218,6 +230,20 @@ mod tests {
         assert_eq!((buffer.filled(), buffer.room()), (&b"34567"[..], 3));
         buffer.consume(5);
         assert_eq!(buffer.room(), 8);
+    }
+
+    #[test]
+    fn a_limit_ends_the_room_of_a_buffer_and_not_of_the_next_one() {
+        let pool = Pool::new(1 << 20);
+        let mut buffer = pool.take();
+        buffer.append(b"abcdef");
+        buffer.consume(2);
+        buffer.limit(7);
+        assert_eq!((buffer.room(), buffer.spare_mut().len()), (3, 3));
+        assert_eq!(buffer.append(b"0123456"), 3);
+        assert_eq!(buffer.filled(), b"cdef012");
+        drop(buffer);
+        assert_eq!(pool.take().room(), limits::BUFFER_BYTES);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod clock;
 pub mod limits;
 pub mod link;
+pub mod pipe;
 // Rung 1: wire formats, pure.
 pub mod http;
 pub mod tls;

@@ -15,6 +15,9 @@ pub const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// Field lines in one message head.
 pub const HEAD_FIELDS_MAX: usize = 128;
 
+/// Parsed heads, a request's and a response's, that a shard keeps for the exchanges to come.
+pub const PARSED_HEADS_KEPT_MAX: usize = 256;
+
 /// Bytes of the trailer section of a chunked body, field lines included.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
@@ -35,6 +38,21 @@ pub const BULK_BUFFER_BYTES: usize = 272 * 1024;
 /// allows only 256, RFC 8446 §5.2).
 pub const TLS_RECORD_BYTES_MAX: usize = 5 + 16 * 1024 + 2048;
 
+/// Records sealed under one key before it is replaced (RFC 8446 §5.5 allows AES-GCM 2^24.5 full ones).
+pub const TLS_KEY_RECORDS_MAX: u64 = 1 << 23;
+
+/// Tickets and key updates a TLS 1.3 peer may send without application data between them.
+pub const TLS_MESSAGES_MAX: u8 = 32;
+
+/// Records without content a TLS 1.3 peer may send in a row (RFC 8446 §5.1 allows them as cover traffic).
+pub const TLS_EMPTY_RECORDS_MAX: u8 = 32;
+
+/// `user_canceled` alerts that are ignored on one TLS 1.3 session (RFC 8446 §6.1).
+pub const TLS_WARNINGS_MAX: u8 = 4;
+
+/// Bytes of a TLS 1.3 session ticket's message, which is put together from its records in memory (RFC 8446 §4.6.1).
+pub const TLS_TICKET_BYTES_MAX: usize = 64 * 1024 - 1;
+
 /// Bytes of buffers one exchange holds at its busiest: bulk plaintext on its way, bulk ciphertext in and out, and the
 /// heads. A shard serves `buffer-bytes / EXCHANGE_BYTES_MAX` exchanges at once; more of them wait their turn.
 pub const EXCHANGE_BYTES_MAX: usize = 3 * BULK_BUFFER_BYTES + 2 * BUFFER_BYTES;
@@ -48,6 +66,28 @@ pub const SHARD_BUFFER_BYTES: usize = 1024 * 1024 * 1024;
 /// Part of a shard's buffer memory that spooled bodies may take, and as much again for unfinished request heads: neither
 /// needs a signature, so neither may starve those who have one.
 pub const UNSIGNED_SHARE: usize = 8;
+
+/// Fewest bytes still to come of a body between two plain connections for which a pipe is taken; below it a copy is
+/// cheaper than the turns of the ring that a pipe needs.
+pub const SPLICE_BYTES_MIN: u64 = 64 * 1024;
+
+/// Fewest bytes still to come of a body between two TLS sessions for which records are opened and sealed in place.
+pub const RUN_BYTES_MIN: u64 = 32 * 1024;
+
+/// Bytes a pipe should hold; the most that Linux lets anybody ask for unless told otherwise (pipe(7), `pipe-max-size`).
+pub const PIPE_BYTES: usize = 1024 * 1024;
+
+/// Bytes a pipe must hold to be worth having: system calls a megabyte go up as it goes down.
+pub const PIPE_BYTES_MIN: usize = 128 * 1024;
+
+/// Pipes that a shard's bodies hold at once, two descriptors each; beyond it bodies are copied.
+pub const PIPES_LENT_MAX: usize = 1024;
+
+/// Unused pipes a shard keeps.
+pub const PIPES_KEPT_MAX: usize = 64;
+
+/// Bytes of one body after which other connections of the shard get their turn, however fast its peers are.
+pub const PUMP_TURN_BYTES: usize = 4 * PIPE_BYTES;
 
 /// Least average rate of a request body, in bytes per second of waiting for the client, once
 /// [`Timeouts::client_body`](crate::proxy::Timeouts) has passed: a client that drips is a client that stopped.
@@ -87,8 +127,18 @@ pub const UPSTREAM_ADDRESSES_MAX: usize = 64;
 /// Connection attempts in flight for one dial.
 pub const DIAL_RACE_MAX: usize = 4;
 
-/// Access records waiting for the log thread; beyond it records are counted as lost, never waited for.
-pub const ACCESS_QUEUE_RECORDS_MAX: usize = 64 * 1024;
+/// Bytes of access log lines a shard prepares for before its log is busy: what it says in 20 ms at its fastest.
+pub const ACCESS_LINES_BYTES: usize = 1024 * 1024;
+
+/// Bytes of access log lines of one shard waiting for the log thread, and one line more; beyond it records are counted
+/// as lost, never waited for.
+pub const ACCESS_LINES_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes of texts of one access record that a shard keeps for the next record.
+pub const TEXT_MEMORY_BYTES_MAX: usize = 4 * 1024;
+
+/// Memories for the texts of access records that a shard keeps: as many exchanges as usually go on at once.
+pub const TEXT_MEMORIES_MAX: usize = 1024;
 
 /// Bytes kept of any one logged string (a key, a user agent).
 pub const LOGGED_STRING_BYTES_MAX: usize = 2 * 1024;
@@ -106,4 +156,5 @@ const _: () = assert!(HEAD_BYTES_MAX < BUFFER_BYTES);
 const _: () = assert!(HEAD_BYTES_MAX >= 2 * 16 * 1024);
 const _: () = assert!(TLS_RECORD_BYTES_MAX * 3 < BUFFER_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES && TRAILER_BYTES_MAX < BUFFER_BYTES);
+const _: () = assert!(PIPE_BYTES_MIN <= PIPE_BYTES && PIPES_KEPT_MAX <= PIPES_LENT_MAX);
 const _: () = assert!(EXCHANGE_BYTES_MAX * 64 < SHARD_BUFFER_BYTES);

@@ -9,15 +9,16 @@
 //!   then awaiting it. Callers therefore never race link futures.
 //! * A deadline ends a read or a wait without losing bytes and without hurting the link; it ends a *write* by making the
 //!   link unusable, because the peer may have seen part of it.
-//! * At most one read-side operation (`readable` or `read`) and one write-side operation are in flight at a time, and
-//!   beside them one `closed`.
+//! * At most one read-side operation (`readable`, `read`, `splice_in`) and one write-side operation are in flight at a
+//!   time, and beside them one `closed`.
 
-use std::future::Future;
+use std::future::{Future, ready};
 use std::io;
 use std::net::SocketAddr;
 
 use crate::buffer::Buffer;
 use crate::clock::Deadline;
+use crate::pipe::Pipe;
 
 /// One bidirectional byte stream.
 pub trait Link {
@@ -41,7 +42,29 @@ pub trait Link {
     /// reading and dropping.
     fn write_all(&self, from: Buffer, until: Deadline) -> impl Future<Output = (io::Result<()>, Buffer)>;
 
-    /// Makes a pending `readable` or `read` end with `Interrupted`. Does nothing when none is pending. Must not be
+    /// Whether [`splice_in`](Self::splice_in) and [`splice_out`](Self::splice_out) work.
+    fn can_splice(&self) -> bool {
+        false
+    }
+
+    /// Moves at least one and at most `max` bytes into `pipe`, which must be empty, or reports the end of the stream as
+    /// `Ok(0)`. A read-side operation.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    fn splice_in(&self, _pipe: &mut Pipe, _max: u64, _until: Deadline) -> impl Future<Output = io::Result<usize>> {
+        ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Sends at least one of the bytes in `pipe`, which must have some. A write-side operation.
+    ///
+    /// # Errors
+    /// As [`write_all`](Self::write_all).
+    fn splice_out(&self, _pipe: &mut Pipe, _until: Deadline) -> impl Future<Output = io::Result<()>> {
+        ready(Err(io::ErrorKind::Unsupported.into()))
+    }
+
+    /// Makes a pending `readable`, `read` or `splice_in` end with `Interrupted`. Does nothing when none is pending. Must not be
     /// called while a write is in flight on the same link.
     fn interrupt(&self);
 

@@ -15,6 +15,8 @@ use crate::net::dial::Dialer;
 use crate::net::listen::{Accept, Listener};
 use crate::net::resolve::Addresses;
 use crate::net::runtime;
+use crate::net::uring;
+use crate::pipe::{Pipes, Splice};
 use crate::policy::route::RouteTable;
 use crate::proxy::connection;
 use crate::proxy::shard::Shard;
@@ -40,6 +42,8 @@ pub struct Plan<S> {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// When bodies go through pipes.
+    pub splice: Splice,
     /// Takes access records.
     pub access: S,
     /// Differs from start to start; makes request ids unique.
@@ -64,7 +68,7 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     let upstreams =
         upstreams.map(|(index, tls)| Upstream::new(index, tls, timeouts.upstream_idle, limits.upstream_idle_max));
     let drain = timeouts.drain;
-    let shard = Rc::new(Shard::new(
+    let shard = Shard::new(
         plan.routes,
         upstreams.collect(),
         Dialer::new(plan.addresses, plan.number),
@@ -72,7 +76,8 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
         limits,
         plan.access,
         plan.start_id.wrapping_add(plan.number as u64),
-    ));
+    );
+    let shard = Rc::new(shard.with_pipes(Pipes::new(plan.splice, uring::pipe)));
     let mut listeners = Vec::new();
     for (socket, tls) in plan.listeners {
         let listener = Rc::new(Listener::from_std(socket)?);

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use filmgate::config::{Problem, Severity, check, file, keys};
+use filmgate::pipe::Splice;
 use filmgate::policy::route::{Mode, UpstreamHost};
 use filmgate::proxy::{Limits, Timeouts};
 use filmgate::server::{AccessLog, Options};
-use filmgate::tls::config::Version;
+use filmgate::tls::config::{Records, Version};
 use proptest::prelude::*;
 
 const TLS: &str = "[tls]\ncertificate = \"c.pem\"\nprivate-key = \"k.pem\"\n";
@@ -85,7 +86,7 @@ fn connect_server_name_and_host_follow_from_bucket_region_and_endpoint() {
         assert_eq!(upstream.connect, [(name.to_string(), 443)]);
         assert_eq!(upstream.name, *name);
         assert_eq!(tls.server_name, *name);
-        assert_eq!((&tls.ca_file, tls.max_version), (&None, Version::Tls13));
+        assert_eq!((&tls.ca_file, tls.max_version, tls.records), (&None, Version::Tls13, Records::Own));
         assert_eq!(options.routes[0].host, UpstreamHost::Replace(name.to_string()));
         assert_eq!(options.routes[0].mode, Mode::PassThrough);
         assert_eq!((options.routes[0].bucket.as_str(), options.routes[0].region.as_str()), ("media", *region));
@@ -152,6 +153,7 @@ http = ["127.0.0.1:8080", "[::1]:8080"]
 admin = "off"
 [tls]
 min-version = "1.3"
+records = "library"
 [[tls.identity]]
 certificate = "a.pem"
 private-key = "a.key"
@@ -171,6 +173,8 @@ requests-per-connection = 7
 spool-bytes = 1048576
 buffer-bytes = "64 MB"
 upstream-idle = 0
+[transfer]
+splice = "always"
 [access-log]
 file = "/var/log/filmgate/access.json"
 [[route]]
@@ -189,11 +193,12 @@ fn a_complete_file_fills_every_option() {
     assert_eq!(options.http, ["127.0.0.1:8080".parse().unwrap(), "[::1]:8080".parse().unwrap()]);
     assert_eq!(options.admin, None);
     let tls = options.tls.unwrap();
-    assert_eq!(tls.min_version, Version::Tls13);
+    assert_eq!((tls.min_version, tls.records), (Version::Tls13, Records::Library));
     assert_eq!(tls.identities.len(), 2);
     assert_eq!(tls.identities[0].certificate.to_str(), Some("a.pem"));
     assert_eq!(tls.identities[1].private_key.to_str(), Some("b.key"));
     assert_eq!((options.workers, options.pin), (Some(3), false));
+    assert_eq!(options.splice, Splice::Always);
     let timeouts = Timeouts {
         client_idle: Duration::from_secs(30),
         upstream_connect: Duration::from_millis(250),
@@ -213,7 +218,7 @@ fn a_complete_file_fills_every_option() {
     assert!(options.routes[0].default && options.routes[0].hosts.is_empty());
     let upstream = options.upstreams[0].tls.as_ref().unwrap();
     assert_eq!(upstream.ca_file.as_deref(), Some("roots.pem".as_ref()));
-    assert_eq!(upstream.max_version, Version::Tls12);
+    assert_eq!((upstream.max_version, upstream.records), (Version::Tls12, Records::Library));
 }
 
 #[test]
@@ -249,6 +254,10 @@ tls         = { ca-file = "", max-version = "1.3" }
 fn certificates_are_not_needed_without_https() {
     let (options, _) = load(&format!("[listen]\nhttps = []\nhttp = [\"127.0.0.1:80\"]\n{ROUTE}"));
     assert!(options.tls.is_none());
+    // S3's side of the choice is there without a certificate.
+    let text = "[listen]\nhttps = []\nhttp = [\"127.0.0.1:80\"]\n[tls]\nrecords = \"library\"\n";
+    let (options, _) = load(&format!("{text}{ROUTE}"));
+    assert_eq!(options.upstreams[0].tls.as_ref().unwrap().records, Records::Library);
 }
 
 #[test]

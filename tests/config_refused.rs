@@ -139,6 +139,12 @@ fn bad_certificate_settings_are_refused() {
         assert_eq!((problems[0].key.as_str(), problems[0].line), ("tls.min-version", Some(4)));
         assert!(problems[0].message.contains(fragment), "{}", problems[0]);
     }
+    for (records, fragment) in [("\"kernel\"", "write \"own\" or \"library\""), ("true", "found")] {
+        let problems = errors(&format!("{PAIR}records = {records}\n{ROUTE}"));
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!((problems[0].key.as_str(), problems[0].line), ("tls.records", Some(4)));
+        assert!(problems[0].message.contains(fragment), "{}", problems[0]);
+    }
 }
 
 #[test]
@@ -218,6 +224,8 @@ fn bad_upstreams_are_refused() {
         (RouteEnd, "upstream.host = \"https://x\"", "route[0].upstream.host", 5, "a name and a port only"),
         (RouteEnd, "upstream.host = \"x y\"", "route[0].upstream.host", 5, "only letters, digits"),
         (RouteEnd, "upstream.host = \"x\\r\\ny\"", "route[0].upstream.host", 5, "only letters, digits"),
+        (Top, "[transfer]\nsplice = \"forced\"", "transfer.splice", 2, "write \"auto\", \"always\" or \"off\""),
+        (Top, "[transfer]\nsplice = true", "transfer.splice", 2, "expected a string"),
         (RouteEnd, "upstream.endpoint = \"fast\"", "route[0].upstream.endpoint", 5, "write \"regional\", \"global\""),
         (RouteEnd, "upstream.tls.max-version = \"1.4\"", "route[0].upstream.tls.max-version", 5, "is no TLS version"),
         (RouteEnd, "upstream.tls = \"1.2\"", "route[0].upstream.tls", 5, "expected a table"),

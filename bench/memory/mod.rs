@@ -21,14 +21,14 @@ use filmgate::proxy::secure::{Secure, Wire};
 use filmgate::proxy::shard::Shard;
 use filmgate::proxy::upstream::Upstream;
 use filmgate::proxy::{Limits, Timeouts};
-use filmgate::tls::config::{self, ClientConfig, ClientOptions, Identity, ServerConfig, ServerOptions};
+use filmgate::tls::config::{self, ClientConfig, ClientOptions, Identity, Records, ServerConfig, ServerOptions};
 use tokio::task::LocalSet;
 
 /// The name clients know.
-pub const HOST: &str = "s3-proxy.mystudio.com";
+pub(crate) const HOST: &str = "s3-proxy.mystudio.com";
 
 /// What a browser sends for a version's movie: a link presigned with temporary credentials, 1.3 KB in all.
-pub fn request_head() -> Vec<u8> {
+pub(crate) fn request_head() -> Vec<u8> {
     let token = "IQoJb3JpZ2luX2VjEJr%2F%2F%2F%2F%2FwEaCXVzLXdlc3QtMiJHMEUCIQD4".repeat(8);
     let head = format!(
         "GET /0a1b2c3d/4e5f6a7b/Version/112358/sq010_sh0420_comp_v017.mov?response-content-disposition=filename%3D%22\
@@ -47,7 +47,7 @@ pub fn request_head() -> Vec<u8> {
 }
 
 /// What S3 answers to it, for a body of `length` bytes.
-pub fn response_head(length: usize) -> Vec<u8> {
+pub(crate) fn response_head(length: usize) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 206 Partial Content\r\n\
         x-amz-id-2: Uuag1LuByRx9e6j5Onimru9pO4ZVKnJ2Qz7/C1NPcfTWAtRPfTaOFgZ0Jk6SEXAMPLEw1u8f0aKt=\r\n\
@@ -63,7 +63,7 @@ pub fn response_head(length: usize) -> Vec<u8> {
 }
 
 /// `number` routes to upstreams of the same number; the first has the name [`HOST`].
-pub fn routes(number: usize) -> RouteTable {
+pub(crate) fn routes(number: usize) -> RouteTable {
     let route = |number: usize| Route {
         hosts: if number == 0 { vec![HOST.into()] } else { vec![format!("media-{number:02}.mystudio.com")] },
         default: false,
@@ -78,13 +78,13 @@ pub fn routes(number: usize) -> RouteTable {
 
 /// Whether both sides of the gate speak TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Speaking {
+pub(crate) enum Speaking {
     Plain,
     Tls,
 }
 
 /// Runs `script` with a client that can make exchanges, each with a body of `body_bytes`, through a gate of its own.
-pub fn with_client<T>(speaking: Speaking, body_bytes: usize, script: impl AsyncFnOnce(Client) -> T) -> T {
+pub(crate) fn with_client<T>(speaking: Speaking, body_bytes: usize, script: impl AsyncFnOnce(Client) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         let tls = (speaking == Speaking::Tls).then(Tls::new);
@@ -111,7 +111,7 @@ pub fn with_client<T>(speaking: Speaking, body_bytes: usize, script: impl AsyncF
 }
 
 /// The one client of a gate.
-pub struct Client {
+pub(crate) struct Client {
     wire: Wire<Memory>,
     pool: Pool,
     request: Vec<u8>,
@@ -120,7 +120,7 @@ pub struct Client {
 
 impl Client {
     /// Sends a request and reads the answer to its end.
-    pub async fn exchange(&self) {
+    pub(crate) async fn exchange(&self) {
         let mut out = self.pool.take();
         assert_eq!(out.append(&self.request), self.request.len());
         self.wire.write_all(out, soon()).await.0.unwrap();
@@ -149,7 +149,7 @@ impl Client {
 struct Forgetful;
 
 impl AccessSink for Forgetful {
-    fn record(&self, record: AccessRecord) {
+    fn record(&self, record: &AccessRecord) {
         assert_eq!(record.status, Some(206));
     }
 }
@@ -170,8 +170,19 @@ impl Tls {
         std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
         let (ca_file, max_version) = (Some(certificate.clone()), config::Version::Tls13);
         let identities = vec![Identity { certificate, private_key }];
-        let serving = config::server(&ServerOptions { identities, min_version: config::Version::Tls12 }).unwrap();
-        let calling = config::client(&ClientOptions { server_name: HOST.into(), ca_file, max_version }).unwrap();
+        let serving = config::server(&ServerOptions {
+            identities,
+            min_version: config::Version::Tls12,
+            records: Records::default(),
+        })
+        .unwrap();
+        let calling = config::client(&ClientOptions {
+            server_name: HOST.into(),
+            ca_file,
+            max_version,
+            records: Records::default(),
+        })
+        .unwrap();
         Self { serving, calling }
     }
 }
@@ -215,7 +226,7 @@ async fn store(link: Memory, tls: Option<Arc<ServerConfig>>, response: Rc<Vec<u8
 }
 
 /// One end of a connection in memory.
-pub struct Memory {
+pub(crate) struct Memory {
     inbox: Rc<Pipe>,
     outbox: Rc<Pipe>,
 }

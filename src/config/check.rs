@@ -8,9 +8,10 @@ use super::file::{self, Entry, Refused, Report, Section, flag, text};
 use super::keys::{KEYS, Value};
 use super::route::Routing;
 use super::{Problem, Severity, probe, value};
+use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::{AccessLog, Options};
-use crate::tls::config::{Identity, ServerOptions, Version};
+use crate::tls::config::{ClientOptions, Identity, Records, ServerOptions, Version};
 
 /// The options `text` asks for, and warnings.
 ///
@@ -56,26 +57,30 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let https = listen.list("https", value::listener);
     let wants_tls = !matches!(&https, Ok(Some(listed)) if listed.is_empty());
     let listeners = Listeners::read(&listen, https);
-    let tls = tls(&root.section("tls"), wants_tls);
+    let tls_section = root.section("tls");
+    let records = tls_section.read("records", value::records);
+    let tls = tls(&tls_section, wants_tls);
     let workers = root.section("workers");
     let count = workers.read("count", value::workers);
     let pin = workers.read("pin", flag);
     let timeouts = timeouts(&root.section("timeouts"));
     let limits = limits(&root.section("limits"));
+    let splice = root.section("transfer").read("splice", value::splice);
     let access_log = root.section("access-log").read("file", value::access_log);
     let routing = Routing::read(root);
-    let listeners = listeners?;
+    let (listeners, records) = (listeners?, records?.unwrap_or_default());
     Ok(Options {
         https: listeners.https,
         http: listeners.http,
         admin: listeners.admin,
-        tls: tls?,
+        tls: tls?.map(|tls| ServerOptions { records, ..tls }),
         workers: count?.flatten(),
         pin: pin?.unwrap_or(true),
         routes: routing.routes,
-        upstreams: routing.upstreams,
+        upstreams: routing.upstreams.into_iter().map(|upstream| with_records(upstream, records)).collect(),
         timeouts,
         limits,
+        splice: splice?.unwrap_or_default(),
         access_log: access_log?.unwrap_or(AccessLog::Stdout),
     })
 }
@@ -136,7 +141,13 @@ fn tls(section: &Section<'_>, needed: bool) -> Result<Option<ServerOptions>, Ref
     } else {
         return Ok(None);
     };
-    Ok(Some(ServerOptions { identities: identities?, min_version: min_version?.unwrap_or(Version::Tls12) }))
+    let min_version = min_version?.unwrap_or(Version::Tls12);
+    Ok(Some(ServerOptions { identities: identities?, min_version, records: Records::default() }))
+}
+
+/// One choice for both sides of the gate.
+fn with_records(upstream: UpstreamOptions, records: Records) -> UpstreamOptions {
+    UpstreamOptions { tls: upstream.tls.map(|tls| ClientOptions { records, ..tls }), ..upstream }
 }
 
 fn identity(section: &Section<'_>) -> Result<Identity, Refused> {

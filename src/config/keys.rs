@@ -69,6 +69,12 @@ pub const KEYS: &[Key] = &[
     example("tls.certificate", r#""/etc/filmgate/tls/fullchain.pem""#, "PEM chain, the server's certificate first."),
     example("tls.private-key", r#""/etc/filmgate/tls/key.pem""#, "PEM key without a passphrase."),
     default("tls.min-version", r#""1.2""#, "Oldest TLS version accepted: \"1.2\" or \"1.3\"."),
+    default(
+        "tls.records",
+        r#""own""#,
+        "Who protects TLS 1.3 records, towards clients and S3: \"own\" is filmgate's fast record layer, \"library\" is\n\
+         rustls, to compare with or to fall back to. Handshakes and TLS 1.2 are always rustls'.",
+    ),
     Key {
         path: "tls.identity[]",
         value: Value::Alternative,
@@ -157,6 +163,13 @@ pub const KEYS: &[Key] = &[
         }),
         about: "Idle connections kept to one upstream; 0 keeps none.",
     },
+    section("transfer", "How bodies travel."),
+    default(
+        "transfer.splice",
+        r#""auto""#,
+        "Moving bodies inside the kernel when neither side speaks TLS: \"auto\" for long ones of known length, \"always\"\n\
+         for any of known length, \"off\" to copy all.",
+    ),
     section("access-log", "One JSON line a request. Signatures, tokens and cookies never appear in it."),
     default("access-log.file", r#""-""#, "A file to append to, \"-\" for standard output, or \"off\"."),
     section("route[]", "One bucket and the names artists reach it by. Repeat [[route]] for each bucket."),

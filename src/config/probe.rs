@@ -44,7 +44,7 @@ fn probe_identity(problems: &mut Vec<Problem>, key: &str, tls: &ServerOptions, i
     let certificate = read(&identity.certificate).and_then(|pem| is_certificate(&identity.certificate, &pem));
     let private_key = read(&identity.private_key).and_then(|pem| is_private_key(&identity.private_key, &pem));
     if certificate.is_ok() && private_key.is_ok() {
-        let alone = ServerOptions { identities: vec![identity.clone()], min_version: tls.min_version };
+        let alone = ServerOptions { identities: vec![identity.clone()], ..tls.clone() };
         if let Err(error) = config::server(&alone) {
             let key = if is_about_key(&error, &identity.private_key) { &private_key_key } else { &certificate_key };
             note(problems, key, Err(error.to_string()));

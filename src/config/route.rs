@@ -8,7 +8,7 @@ use super::value::{self, Address, Endpoint};
 use crate::limits;
 use crate::policy::route::{Mode, Route, UpstreamHost};
 use crate::proxy::upstream::UpstreamOptions;
-use crate::tls::config::{ClientOptions, Version};
+use crate::tls::config::{ClientOptions, Records, Version};
 
 /// Routes in the order of the file, and the upstreams they share.
 #[derive(Default)]
@@ -154,6 +154,7 @@ fn upstream(
         server_name,
         ca_file: ca_file.filter(|file| !file.is_empty()).map(PathBuf::from),
         max_version: max_version.unwrap_or(Version::Tls13),
+        records: Records::default(),
     });
     Ok((UpstreamOptions { name, connect, tls }, host))
 }

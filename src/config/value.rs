@@ -8,9 +8,10 @@ use toml::de::DeValue;
 
 use super::file::{kind, text};
 use super::keys::{Limit, Unit, in_bytes};
+use crate::pipe::Splice;
 use crate::policy::route::{Mode, UpstreamHost};
 use crate::server::AccessLog;
-use crate::tls::config::Version;
+use crate::tls::config::{Records, Version};
 
 /// How S3 spells the bucket's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +146,15 @@ pub(super) fn version(value: &DeValue<'_>) -> Result<Version, String> {
     }
 }
 
+/// `"own"` or `"library"`.
+pub(super) fn records(value: &DeValue<'_>) -> Result<Records, String> {
+    match text(value)? {
+        "own" => Ok(Records::Own),
+        "library" => Ok(Records::Library),
+        other => Err(format!("{other:?} is nobody who protects records; write \"own\" or \"library\"")),
+    }
+}
+
 /// Where access records go.
 pub(super) fn access_log(value: &DeValue<'_>) -> Result<AccessLog, String> {
     match text(value)? {
@@ -171,6 +181,16 @@ pub(super) fn endpoint(value: &DeValue<'_>) -> Result<Endpoint, String> {
         "global" => Ok(Endpoint::Global),
         "dualstack" => Ok(Endpoint::Dualstack),
         other => Err(format!("{other:?} is no endpoint; write \"regional\", \"global\" or \"dualstack\"")),
+    }
+}
+
+/// When bodies are spliced.
+pub(super) fn splice(value: &DeValue<'_>) -> Result<Splice, String> {
+    match text(value)? {
+        "auto" => Ok(Splice::Auto),
+        "always" => Ok(Splice::Always),
+        "off" => Ok(Splice::Off),
+        other => Err(format!("{other:?} is not known; write \"auto\", \"always\" or \"off\"")),
     }
 }
 

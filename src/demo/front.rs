@@ -8,11 +8,12 @@ use super::authority::Authority;
 use super::client::Server;
 use super::storage::{self, Storage};
 use super::{CA_FILE, Directory, Problem};
+use crate::pipe::Splice;
 use crate::policy::route::{Mode, Route, UpstreamHost};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::{AccessLog, Gate, Options};
-use crate::tls::config::{ClientOptions, Identity, ServerOptions, Version};
+use crate::tls::config::{ClientOptions, Identity, Records, ServerOptions, Version};
 
 /// The running gate. It stops when dropped.
 pub(super) struct Front {
@@ -65,13 +66,18 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, port: u
         server_name: storage::HOST.to_owned(),
         ca_file: Some(directory.file(CA_FILE)),
         max_version: Version::Tls13,
+        records: Records::default(),
     };
     let s3 = storage.address();
     Options {
         https: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, port))],
         http: Vec::new(),
         admin: None,
-        tls: Some(ServerOptions { identities: vec![identity], min_version: Version::Tls12 }),
+        tls: Some(ServerOptions {
+            identities: vec![identity],
+            min_version: Version::Tls12,
+            records: Records::default(),
+        }),
         workers: None,
         pin: false,
         routes: vec![route],
@@ -82,6 +88,7 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, port: u
         }],
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
         limits: Limits::default(),
+        splice: Splice::default(),
         access_log: AccessLog::File(directory.file(super::ACCESS_LOG_FILE)),
     }
 }

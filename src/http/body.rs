@@ -75,6 +75,17 @@ impl Reader {
         Ok(skim)
     }
 
+    /// Steps over `n` bytes of a counted body that were moved without being seen.
+    ///
+    /// # Panics
+    /// When the body is not counted, or shorter.
+    pub fn skip(&mut self, n: u64) {
+        match self {
+            Self::Length(remaining) if n <= *remaining => *remaining -= n,
+            _ => panic!("skipped past the end of a body"),
+        }
+    }
+
     /// Whether the body is known to be complete. Never true of a body that ends with the connection.
     #[must_use]
     pub fn finished(&self) -> bool {

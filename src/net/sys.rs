@@ -8,17 +8,23 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 
 use io_uring::{cqueue, opcode, squeue, types};
 use socket2::{SockAddr, SockAddrStorage};
+use tokio::io::unix::AsyncFd;
 use tokio_uring::{InFlightOneshot, OneshotOutputTransform, UnsubmittedOneshot};
 
 use crate::buffer::Buffer;
+use crate::limits;
+use crate::pipe::Ends;
 
 /// A descriptor that stays open until its last operation has completed.
 pub(super) type Socket = Rc<OwnedFd>;
+
+/// A descriptor whose readiness the thread's driver notes.
+pub(super) type Watch = AsyncFd<Socket>;
 
 /// An operation in the ring; yields the kernel's answer and what had been lent to it.
 pub(super) type InFlight<T> = InFlightOneshot<Lent<T>, Completed<T>>;
@@ -67,6 +73,16 @@ pub(super) fn recv(socket: &Socket, mut into: Buffer) -> InFlight<Buffer> {
     let room = into.spare_mut();
     let entry = opcode::Recv::new(target(socket), room.as_mut_ptr(), length(room)).build();
     submit(socket, into, entry)
+}
+
+/// Receives what is there, without waiting.
+///
+/// # Errors
+/// `EAGAIN` when nothing is there, else what recv(2) says.
+pub(super) fn recv_now(socket: &Socket, into: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the room is borrowed for the call, which does not wait and writes no more than its length.
+    let n = unsafe { libc::recv(socket.as_raw_fd(), into.as_mut_ptr().cast(), into.len(), libc::MSG_DONTWAIT) };
+    usize::try_from(n).map_err(|_| io::Error::last_os_error())
 }
 
 /// Sends the filled bytes of `from`, all of them unless something happens first. They are not consumed yet.
@@ -157,6 +173,63 @@ impl Caller {
         let address = unsafe { SockAddr::new(self.address, self.length) };
         let address = address.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         Ok((socket, address))
+    }
+}
+
+/// Has the thread's driver note when `socket` becomes readable or writable.
+///
+/// # Errors
+/// What epoll_ctl(2) says, such as `EEXIST` when it is watched already.
+pub(super) fn watch(socket: &Socket) -> io::Result<Watch> {
+    // SAFETY: the watch owns a share of the descriptor, which therefore stays open and the same for as long as it lives.
+    unsafe { Watch::register(Rc::clone(socket)) }.map_err(io::Error::from)
+}
+
+/// Moves at most `max` bytes; one of the two is a pipe, the other a socket. Does not wait for the pipe. Whether it waits for
+/// the socket is [`set_nonblocking`]'s business, in both directions and whatever splice(2) says of `SPLICE_F_NONBLOCK`.
+///
+/// # Errors
+/// `EAGAIN` when it would have to wait, else what splice(2) says.
+pub(super) fn splice(from: &impl AsFd, to: &impl AsFd, max: usize) -> io::Result<usize> {
+    let (from, to) = (from.as_fd().as_raw_fd(), to.as_fd().as_raw_fd());
+    let flags = libc::SPLICE_F_MOVE | libc::SPLICE_F_NONBLOCK;
+    // SAFETY: both descriptors are borrowed and so stay open for the call; no offsets are given.
+    let moved = unsafe { libc::splice(from, std::ptr::null_mut(), to, std::ptr::null_mut(), max, flags) };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sets whether system calls on a socket fail instead of waiting. Operations that are in the ring already go on waiting;
+/// later ones of the ring fail with `EAGAIN` as well.
+///
+/// # Errors
+/// What ioctl(2) says.
+pub(super) fn set_nonblocking(socket: &Socket, nonblocking: bool) -> io::Result<()> {
+    let mut value = libc::c_int::from(nonblocking);
+    // SAFETY: the argument is one whole integer that outlives the call.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONBIO, &raw mut value) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Opens a pipe of [`limits::PIPE_BYTES`], or a smaller one where the system refuses that: the pipes of one user may hold
+/// so many pages only (pipe(7), `pipe-user-pages-soft`).
+///
+/// # Errors
+/// What pipe(2) says, `EPERM` when it would hold less than [`limits::PIPE_BYTES_MIN`].
+pub(super) fn pipe() -> io::Result<Ends> {
+    let (reader, writer) = io::pipe()?;
+    let mut wanted = limits::PIPE_BYTES;
+    loop {
+        // SAFETY: takes a descriptor that is open and an integer.
+        let granted = unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, wanted as libc::c_int) };
+        if let Ok(capacity) = usize::try_from(granted) {
+            return Ok(Ends { reader, writer, capacity });
+        }
+        wanted /= 2;
+        if wanted < limits::PIPE_BYTES_MIN {
+            return Err(io::Error::last_os_error());
+        }
     }
 }
 

@@ -12,16 +12,17 @@ use std::net::{Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::time::Sleep;
 
-use super::sys::{self, InFlight, Socket};
+use super::sys::{self, InFlight, Socket, Watch};
 use crate::buffer::Buffer;
 use crate::clock::{Deadline, Instant};
 use crate::link::Link;
+use crate::pipe::{Ends, Pipe};
 
 /// A connected TCP socket.
 ///
@@ -33,6 +34,13 @@ pub struct Stream {
     reading: Side,
     writing: Side,
     interrupted: Cell<bool>,
+    /// Whether a wait has just ended with something to read: then a system call has it sooner than a turn of the ring.
+    is_readable: Cell<bool>,
+    /// Whether the socket is non-blocking. Splicing needs that; operations of the ring would rather not have it, because
+    /// they then fail where they would have waited, but they only lose a turn by it.
+    nonblocking: Cell<bool>,
+    /// Tells when splicing can go on. The ring could too, but takes four system calls to do so where this takes two.
+    watch: RefCell<Option<Watch>>,
 }
 
 impl Stream {
@@ -43,7 +51,16 @@ impl Stream {
 
     /// As [`new`](Self::new) for a socket that has been on the ring already.
     pub(super) fn shared(socket: Socket, peer: SocketAddr) -> Self {
-        Self { socket, peer, reading: Side::default(), writing: Side::default(), interrupted: Cell::new(false) }
+        Self {
+            socket,
+            peer,
+            reading: Side::default(),
+            writing: Side::default(),
+            interrupted: Cell::new(false),
+            is_readable: Cell::new(false),
+            nonblocking: Cell::new(false),
+            watch: RefCell::default(),
+        }
     }
 
     /// The other end.
@@ -55,6 +72,7 @@ impl Stream {
     /// Awaits a read-side operation, cancelled at the deadline. `Ok(None)`: it has to be done again.
     async fn read_side<T: Unpin>(&self, mut op: InFlight<T>, until: Deadline) -> (io::Result<Option<usize>>, T) {
         debug_assert!(!self.reading.busy.get(), "two read-side operations at once on one link");
+        self.unwatch();
         self.reading.busy.set(true);
         self.interrupted.set(false);
         let (mut timed_out, mut done) = (false, self.reading.race(&mut op, until).await);
@@ -76,6 +94,80 @@ impl Stream {
         (result, thing)
     }
 
+    /// Waits, without an operation in the ring, until something can be spliced in or out after it could not.
+    ///
+    /// Only this thread's driver notes readiness, so what is noted when the wait begins is older than the failure that led
+    /// to it and is forgotten.
+    async fn ready(&self, way: Way, until: Deadline) -> io::Result<()> {
+        if self.watch.borrow().is_none() {
+            *self.watch.borrow_mut() = Some(sys::watch(&self.socket)?);
+        }
+        let side = match way {
+            Way::In => &self.reading,
+            Way::Out => &self.writing,
+        };
+        let mut is_stale = true;
+        let result = poll_fn(|context| {
+            let watch = self.watch.borrow();
+            let Some(watch) = &*watch else { return Poll::Ready(Ok(())) };
+            loop {
+                let ready = match way {
+                    Way::In => watch.poll_read_ready(context),
+                    Way::Out => watch.poll_write_ready(context),
+                };
+                match ready {
+                    Poll::Ready(Ok(mut guard)) if is_stale => guard.clear_ready(),
+                    Poll::Ready(result) => return Poll::Ready(result.map(drop)),
+                    Poll::Pending => break,
+                }
+                is_stale = false;
+            }
+            is_stale = false;
+            if way == Way::In && self.interrupted.get() {
+                return Poll::Ready(Err(io::ErrorKind::Interrupted.into()));
+            }
+            side.waker.set(Some(context.waker().clone()));
+            match until.instant() {
+                Some(at) => side.poll_expired(at, context).map(|()| Err(io::ErrorKind::TimedOut.into())),
+                None => Poll::Pending,
+            }
+        });
+        let result = result.await;
+        side.waker.take();
+        if way == Way::Out && result.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            // Fails only when the connection is gone. What was said half is not to be gone on with.
+            let _ = self.shutdown(Shutdown::Write);
+        }
+        result
+    }
+
+    /// Calls `splice` until it neither would have to wait nor was disturbed.
+    async fn splice(&self, way: Way, until: Deadline, splice: impl Fn() -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            self.set_nonblocking(true)?;
+            match splice() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready(way, until).await?,
+                Err(error) if is_retry(&error) => {}
+                result => return result,
+            }
+        }
+    }
+
+    /// Ends the watch over a socket that is not being spliced any more: it would go on waking the thread.
+    fn unwatch(&self) {
+        if !self.reading.busy.get() && !self.writing.busy.get() {
+            self.watch.take();
+        }
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        if self.nonblocking.get() != nonblocking {
+            sys::set_nonblocking(&self.socket, nonblocking)?;
+            self.nonblocking.set(nonblocking);
+        }
+        Ok(())
+    }
+
     fn shutdown(&self, how: Shutdown) -> io::Result<()> {
         SockRef::from(&*self.socket).shutdown(how)
     }
@@ -86,7 +178,10 @@ impl Link for Stream {
         loop {
             match self.read_side(sys::poll_readable(&self.socket), until).await {
                 (Ok(None), ()) => {}
-                (Ok(Some(_)), ()) => return Ok(()),
+                (Ok(Some(_)), ()) => {
+                    self.is_readable.set(true);
+                    return Ok(());
+                }
                 (Err(error), ()) => return Err(error),
             }
         }
@@ -96,11 +191,30 @@ impl Link for Stream {
         if into.room() == 0 {
             return (Err(io::Error::new(io::ErrorKind::InvalidInput, "read into a full buffer")), into);
         }
+        if self.is_readable.take() {
+            match sys::recv_now(&self.socket, into.spare_mut()) {
+                Ok(n) => {
+                    into.commit(n);
+                    return (Ok(n), into);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock || is_retry(&error) => {}
+                Err(error) => return (Err(error), into),
+            }
+        }
         loop {
+            if let Err(error) = self.set_nonblocking(false) {
+                return (Err(error), into);
+            }
             let result;
             (result, into) = self.read_side(sys::recv(&self.socket, into), until).await;
             match result {
                 Ok(None) => {}
+                // The other direction began to splice before this operation was submitted.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if let Err(error) = self.readable(until).await {
+                        return (Err(error), into);
+                    }
+                }
                 Ok(Some(n)) => {
                     into.commit(n);
                     return (Ok(n), into);
@@ -112,9 +226,11 @@ impl Link for Stream {
 
     async fn write_all(&self, mut from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
         debug_assert!(!self.writing.busy.get(), "two writes at once on one link");
+        self.unwatch();
         self.writing.busy.set(true);
         let mut outcome = Ok(());
         while outcome.is_ok() && !from.is_empty() {
+            outcome = self.set_nonblocking(false);
             let mut op = sys::send(&self.socket, from);
             let (mut result, buffer) = match self.writing.race(&mut op, until).await {
                 Some(done) => done,
@@ -129,6 +245,7 @@ impl Link for Stream {
                 Ok(n) => from.consume(*n),
                 // A cancelled read side takes the write with it; the kernel says how far it got, so go on from there.
                 Err(error) if is_retry(error) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => outcome = self.ready(Way::Out, until).await,
                 Err(_) => outcome = result.map(drop),
             }
         }
@@ -136,11 +253,39 @@ impl Link for Stream {
         (outcome, from)
     }
 
+    fn can_splice(&self) -> bool {
+        true
+    }
+
+    async fn splice_in(&self, pipe: &mut Pipe, max: u64, until: Deadline) -> io::Result<usize> {
+        debug_assert!(!self.reading.busy.get(), "two read-side operations at once on one link");
+        debug_assert!(pipe.is_empty(), "a full pipe and an empty socket look the same");
+        let max = usize::try_from(max).unwrap_or(usize::MAX).min(pipe.ends().capacity);
+        self.reading.busy.set(true);
+        self.interrupted.set(false);
+        let result = self.splice(Way::In, until, || sys::splice(&*self.socket, &pipe.ends().writer, max)).await;
+        self.reading.busy.set(false);
+        pipe.filled(*result.as_ref().unwrap_or(&0));
+        result
+    }
+
+    async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
+        debug_assert!(!self.writing.busy.get() && !pipe.is_empty(), "two writes at once, or nothing to write");
+        self.writing.busy.set(true);
+        let result = self.splice(Way::Out, until, || sys::splice(&pipe.ends().reader, &*self.socket, pipe.len())).await;
+        self.writing.busy.set(false);
+        pipe.drained(*result.as_ref().unwrap_or(&0));
+        result.map(drop)
+    }
+
     /// When bytes arrive at the same moment the operation delivers them instead.
     fn interrupt(&self) {
         if self.reading.busy.get() {
             self.interrupted.set(true);
-            sys::cancel(&self.socket);
+            match self.reading.waker.take() {
+                Some(waker) => waker.wake(),
+                None => sys::cancel(&self.socket),
+            }
         }
     }
 
@@ -206,6 +351,14 @@ impl std::fmt::Debug for Stream {
     }
 }
 
+/// Opens a pipe for [`Link::splice_in`] and [`Link::splice_out`].
+///
+/// # Errors
+/// When the system gives no pipe, or only a tiny one.
+pub fn pipe() -> io::Result<Ends> {
+    sys::pipe()
+}
+
 /// Sets what every connection of the gate wants; connections inherit it from their listener.
 ///
 /// No `SO_RCVBUF` and `SO_SNDBUF`: they switch the kernel's autotuning off. No `TCP_USER_TIMEOUT`: it would also break
@@ -227,6 +380,15 @@ pub(super) fn tune(socket: &socket2::Socket) -> io::Result<()> {
 struct Side {
     busy: Cell<bool>,
     timer: RefCell<Option<Pin<Box<Sleep>>>>,
+    /// Whom to wake out of a wait for readiness.
+    waker: Cell<Option<Waker>>,
+}
+
+/// Where spliced bytes go: from the socket or into it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    In,
+    Out,
 }
 
 impl Side {

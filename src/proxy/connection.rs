@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::access::AccessSink;
 use crate::buffer::Buffer;
 use crate::clock::{self, Deadline, Now};
-use crate::http::head::{RequestHead, Scan};
+use crate::http::head::Scan;
 use crate::limits;
 use crate::link::{Dial, Link};
 use crate::proxy::exchange::{self, Inbound, Next};
@@ -59,7 +59,6 @@ where
     let client = Rc::new(Client { wire, idle: Cell::new(false) });
     let nudge: Weak<dyn Nudge> = Rc::downgrade(&(Rc::clone(&client) as Rc<dyn Nudge>));
     let _registration = shard.register(nudge);
-    let mut head = RequestHead::default();
     let mut carried = None;
     for served in 0.. {
         let is_last = served + 1 >= shard.limits.connection_requests_max;
@@ -74,7 +73,7 @@ where
                 return;
             }
         };
-        match exchange::run(&client, &shard, inbound, &mut head).await {
+        match exchange::run(&client, &shard, inbound).await {
             Next::Request(leftover) => carried = leftover,
             Next::Close => return linger(&client.wire, &shard).await,
             Next::Break => return client.wire.abort(),

@@ -4,17 +4,19 @@
 //! through one buffer at a time, so that the slower peer sets the pace. A body that breaks off is never made to look
 //! whole: the client's stream is broken too.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use crate::buffer::{Buffer, Pool};
 use crate::clock::{self, Deadline, Instant};
 use crate::http::body::Reader;
 use crate::limits;
 use crate::link::Link;
+use crate::pipe::Pipes;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::Returning;
-use crate::proxy::relay::{buffer_for, write_client};
+use crate::proxy::pump::{Filled, Pump};
+use crate::proxy::relay::{buffer_for, client_fault, write_client};
 use crate::proxy::secure::Wire;
 use crate::s3;
 
@@ -26,6 +28,8 @@ pub struct Delivery<'a, L: Link, U: Link> {
     pub upstream: &'a Wire<U>,
     /// Buffers.
     pub buffers: &'a Pool,
+    /// Pipes.
+    pub pipes: &'a Pipes,
     /// Timeouts.
     pub timeouts: &'a Timeouts,
     /// How the body travels.
@@ -72,6 +76,14 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
             if from.is_empty() {
                 if reader.finished() {
                     break;
+                }
+                if let Some(pump) = self.pump(&reader) {
+                    drop((from, out));
+                    self.pump_body(pump, &mut reader, delivered).await?;
+                    if reader.finished() {
+                        break;
+                    }
+                    (from, out) = (self.buffers.take(), None);
                 }
                 match self.read(from, &reader).await? {
                     Some(filled) => from = filled,
@@ -156,14 +168,49 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
             match result {
                 Ok(0) => return Ok(None),
                 Ok(_) => return Ok(Some(from)),
-                Err(error) if error.kind() != ErrorKind::TimedOut => {
-                    return Err(UpstreamFault::ResponseTruncated.into());
-                }
-                Err(_) if clock::mono() >= end => return Err(UpstreamFault::ResponseStalled.into()),
-                Err(_) if self.client.is_broken() => return Err(ClientFault::Gone.into()),
-                Err(_) => {}
+                Err(error) => self.patience(&error, end)?,
             }
         }
+    }
+
+    /// Whether a wait for the upstream that ended with `error` goes on; until `end` it may.
+    fn patience(&self, error: &io::Error, end: Instant) -> Result<(), Failure> {
+        if error.kind() != ErrorKind::TimedOut {
+            return Err(UpstreamFault::ResponseTruncated.into());
+        }
+        if clock::mono() >= end {
+            return Err(UpstreamFault::ResponseStalled.into());
+        }
+        if self.client.is_broken() { Err(ClientFault::Gone.into()) } else { Ok(()) }
+    }
+
+    /// A pump for the rest of the body, unless somebody has to look at it or a copy is cheaper.
+    fn pump(&self, reader: &Reader) -> Option<Pump> {
+        if self.is_error || self.returning == Returning::Unchunked {
+            return None;
+        }
+        Pump::between(self.pipes, self.upstream, self.client, reader)
+    }
+
+    /// Moves a counted body through `pump` until it is complete or goes on with something unfit for it.
+    async fn pump_body(&self, mut pump: Pump, reader: &mut Reader, delivered: &mut Delivered) -> Result<(), Failure> {
+        while let Some(left @ 1..) = reader.remaining() {
+            let end = clock::mono() + self.timeouts.upstream_body;
+            loop {
+                let until = Deadline::at(end).min(Deadline::after(limits::CLIENT_CHECK));
+                match pump.fill(self.upstream, left, until).await {
+                    Ok(Filled::Bytes(_)) => break,
+                    Ok(Filled::End) => return Err(UpstreamFault::ResponseTruncated.into()),
+                    Ok(Filled::Unfit) => return Ok(()),
+                    Err(error) => self.patience(&error, end)?,
+                }
+            }
+            let (moved, result) = pump.drain(self.client, self.timeouts.client_write).await;
+            reader.skip(moved as u64);
+            delivered.bytes += moved as u64;
+            result.map_err(client_fault)?;
+        }
+        Ok(())
     }
 
     async fn write(&self, out: Buffer, delivered: &mut Delivered) -> Result<Buffer, Failure> {

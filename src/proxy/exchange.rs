@@ -7,7 +7,7 @@ use crate::buffer::Buffer;
 use crate::clock::Now;
 use crate::http::body::Reader;
 use crate::http::framing::{self, RequestBody, ResponseBody};
-use crate::http::head::{RequestHead, Version};
+use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::limits;
 use crate::link::{Dial, Link};
 use crate::policy::route::Route;
@@ -46,19 +46,21 @@ pub struct Inbound {
 }
 
 /// Serves one request and leaves one record.
-pub async fn run<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, mut inbound: Inbound, head: &mut RequestHead) -> Next
+pub async fn run<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, mut inbound: Inbound) -> Next
 where
     L: Link,
     D: Dial,
     S: AccessSink,
 {
-    let mut story = Story::begin(&client.wire, shard.request_id(), inbound.begun, shard.access.wants_records());
+    let mut story = Story::begin(&client.wire, shard, inbound.begun);
     let (block, first) = inbound.buffer.filled().split_at(inbound.head_len);
+    let mut parsed = shard.parsed();
+    let (head, answer) = parsed.both();
     let outcome = match Request::read(head, block) {
         Ok(request) => {
             story.request(&request);
             let cx = Exchange { client, shard, request, first, is_last: inbound.is_last };
-            line(&cx, &mut story).await.map_err(|failure| (failure, cx.addressee()))
+            line(&cx, answer, &mut story).await.map_err(|failure| (failure, cx.addressee()))
         }
         Err(failure) => Err((failure, Addressee::unknown())),
     };
@@ -69,7 +71,7 @@ where
             answered.then_some(Done { after: to.after, first_used: 0, leftover: None })
         }
     };
-    story.end(&shard.access);
+    story.end(shard);
     match done {
         None => Next::Break,
         Some(done) if done.after == After::Close => Next::Close,
@@ -88,9 +90,9 @@ where
     D: Dial,
     S: AccessSink,
 {
-    let mut story = Story::begin(&client.wire, shard.request_id(), begun, shard.access.wants_records());
+    let mut story = Story::begin(&client.wire, shard, begun);
     tell(client, shard, &mut story, failure, &Addressee::unknown()).await;
-    story.end(&shard.access);
+    story.end(shard);
 }
 
 /// How an exchange went that ended well.
@@ -103,7 +105,7 @@ struct Done {
 }
 
 /// The straight line.
-async fn line<L, D, S>(cx: &Exchange<'_, L, D, S>, story: &mut Story) -> Result<Done, Failure>
+async fn line<L, D, S>(cx: &Exchange<'_, L, D, S>, head: &mut ResponseHead, story: &mut Story) -> Result<Done, Failure>
 where
     L: Link,
     D: Dial,
@@ -124,10 +126,10 @@ where
     let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
     let mut upload =
         Upload::new(if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() }, first);
-    let conversed = cx.converse(route, sending, &mut upload, story).await;
+    let conversed = cx.converse(route, sending, &mut upload, head, story).await;
     story.sent(upload.bytes);
     let (lease, received, client_holds_back) = conversed?;
-    let (head, block) = (&received.head, &received.buffer.filled()[..received.head_len]);
+    let (head, block) = (&*head, &received.buffer.filled()[..received.head_len]);
     story.response(head, block);
     let body = framing::response(head, block, request.method())
         .map_err(|_| UpstreamFault::Malformed("the length of its response is ambiguous"))?;
@@ -150,6 +152,7 @@ where
         client: &cx.client.wire,
         upstream: lease.wire(),
         buffers: &shard.buffers,
+        pipes: &shard.pipes,
         timeouts: &shard.timeouts,
         returning,
         is_error: head.status >= 400,
@@ -207,6 +210,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         route: &Route,
         sending: Sending,
         upload: &mut Upload<'_>,
+        head: &mut ResponseHead,
         story: &mut Story,
     ) -> Result<(Lease<D::Link>, Received, bool), Failure> {
         let (shard, request) = (self.shard, &self.request);
@@ -229,9 +233,10 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 client: &self.client.wire,
                 upstream: &lease,
                 buffers: &shard.buffers,
+                pipes: &shard.pipes,
                 timeouts: &shard.timeouts,
             };
-            match transfer.exchange(&turn, out, upload).await {
+            match transfer.exchange(&turn, out, upload, head).await {
                 Ok(received) => return Ok((lease, received, turn.client_holds_back())),
                 Err(Failure::Upstream(UpstreamFault::Closed))
                     if lease.is_reused() && !turn.is_answered() && !upload.consumed && request.is_repeatable() =>

@@ -5,7 +5,7 @@
 //! [`Turn`] and end each other through the links they hold, never by dropping an operation.
 
 use std::cell::Cell;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use crate::buffer::{Buffer, Pool};
@@ -14,8 +14,10 @@ use crate::http::body::Reader;
 use crate::http::head::{ResponseHead, Scan};
 use crate::limits;
 use crate::link::Link;
+use crate::pipe::Pipes;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
+use crate::proxy::pump::{Filled, Pump};
 use crate::proxy::secure::Wire;
 use crate::proxy::upstream::Lease;
 
@@ -95,6 +97,8 @@ pub struct Transfer<'a, L: Link, U: Link> {
     pub upstream: &'a Lease<U>,
     /// Buffers.
     pub buffers: &'a Pool,
+    /// Pipes.
+    pub pipes: &'a Pipes,
     /// Timeouts.
     pub timeouts: &'a Timeouts,
 }
@@ -103,8 +107,6 @@ pub struct Transfer<'a, L: Link, U: Link> {
 pub struct Received {
     /// Starts with the head; what follows is body.
     pub buffer: Buffer,
-    /// The parsed head, as ranges into `buffer`.
-    pub head: ResponseHead,
     /// Bytes of the head.
     pub head_len: usize,
     /// Whether the request was sent to its end, so that the connection can serve another one.
@@ -112,16 +114,22 @@ pub struct Received {
 }
 
 impl<L: Link, U: Link> Transfer<'_, L, U> {
-    /// Sends the request whose encoded head is `out` and waits for the response head.
+    /// Sends the request whose encoded head is `out` and waits for the response head, which is parsed into `head`.
     ///
     /// # Errors
     /// Whoever broke it. A failure of the client's side wins: it explains the upstream's.
-    pub async fn exchange(&self, turn: &Turn, out: Buffer, upload: &mut Upload<'_>) -> Result<Received, Failure> {
+    pub async fn exchange(
+        &self,
+        turn: &Turn,
+        out: Buffer,
+        upload: &mut Upload<'_>,
+        head: &mut ResponseHead,
+    ) -> Result<Received, Failure> {
         let is_short = upload.is_at_hand() && upload.first.len() <= limits::BUFFER_BYTES;
         let (sent, received) = if is_short && !turn.holds_back.get() {
-            (self.send(turn, out, upload).await, self.receive(turn).await)
+            (self.send(turn, out, upload).await, self.receive(turn, head).await)
         } else {
-            tokio::join!(self.send(turn, out, upload), self.receive(turn))
+            tokio::join!(self.send(turn, out, upload), self.receive(turn, head))
         };
         match (sent, received) {
             (Err(fault @ Failure::Client(_)), _) => Err(fault),
@@ -159,9 +167,12 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             }
         }
         drop(out);
-        while !upload.reader.finished() {
-            if turn.stop.get() {
-                return Ok(());
+        while !upload.reader.finished() && !turn.stop.get() {
+            if let Some(pump) = Pump::between(self.pipes, self.client, self.upstream.wire(), &upload.reader) {
+                self.pump_body(turn, upload, pump).await?;
+                if upload.reader.finished() || turn.stop.get() {
+                    return Ok(());
+                }
             }
             let Some(mut buffer) = self.read_client(turn, upload).await? else { return Ok(()) };
             let seen = upload.reader.skim(buffer.filled()).map_err(|_| ClientFault::BodyMalformed)?;
@@ -187,33 +198,44 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             }
             Err(error) => (Err(error), None),
         };
-        match (result, buffer) {
-            (Ok(0), _) => Err(ClientFault::BodyIncomplete.into()),
-            (Ok(n), buffer) => {
-                upload.pace.took(n, asked);
-                turn.holds_back.set(false);
-                upload.consumed = true;
-                Ok(buffer)
+        Ok(came(turn, upload, result, asked)?.and(buffer))
+    }
+
+    /// Moves a counted body through `pump` until it is complete, goes on with something unfit for it, or the receiving
+    /// half ends the upload.
+    async fn pump_body(&self, turn: &Turn, upload: &mut Upload<'_>, mut pump: Pump) -> Result<(), Failure> {
+        while let Some(left @ 1..) = upload.reader.remaining() {
+            if turn.stop.get() {
+                return Ok(());
             }
-            (Err(_), _) if turn.stop.get() => Ok(None),
-            (Err(error), _) if error.kind() == ErrorKind::TimedOut => Err(ClientFault::BodyTimedOut.into()),
-            (Err(_), _) => Err(ClientFault::Gone.into()),
+            let asked = clock::mono();
+            let until = upload.pace.deadline(asked, self.timeouts.client_body);
+            let result = match pump.fill(self.client, left, until).await {
+                Ok(Filled::Unfit) => return Ok(()),
+                Ok(Filled::Bytes(n)) => Ok(n),
+                Ok(Filled::End) => Ok(0),
+                Err(error) => Err(error),
+            };
+            if came(turn, upload, result, asked)?.is_none() {
+                return Ok(());
+            }
+            let (moved, result) = pump.drain(self.upstream.wire(), self.timeouts.upstream_write).await;
+            upload.reader.skip(moved as u64);
+            upload.bytes += moved as u64;
+            result.map_err(upstream_fault)?;
         }
+        Ok(())
     }
 
     async fn write_upstream(&self, from: Buffer) -> Result<Buffer, Failure> {
         let until = Deadline::after(self.timeouts.upstream_write);
         let (result, buffer) = self.upstream.wire().write_all(from, until).await;
-        match result {
-            Ok(()) => Ok(buffer),
-            Err(error) if error.kind() == ErrorKind::TimedOut => Err(UpstreamFault::Stalled.into()),
-            Err(_) => Err(UpstreamFault::Closed.into()),
-        }
+        result.map(|()| buffer).map_err(upstream_fault)
     }
 
     /// The receiving half: the first final response head.
-    async fn receive(&self, turn: &Turn) -> Result<Received, Failure> {
-        let result = self.receive_final(turn).await;
+    async fn receive(&self, turn: &Turn, head: &mut ResponseHead) -> Result<Received, Failure> {
+        let result = self.receive_final(turn, head).await;
         if turn.sent.get().is_none() {
             // The answer is here, or will never be: the rest of the upload is pointless.
             turn.stop.set(true);
@@ -226,17 +248,17 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         result
     }
 
-    async fn receive_final(&self, turn: &Turn) -> Result<Received, Failure> {
+    async fn receive_final(&self, turn: &Turn, head: &mut ResponseHead) -> Result<Received, Failure> {
         let mut buffer: Option<Buffer> = None;
         let mut scan = Scan::default();
         let hold_until = clock::mono() + limits::CONTINUE_WAIT;
         loop {
             if let Some(filled) = buffer.as_mut().filter(|buffer| !buffer.is_empty()) {
                 if let Some(head_len) = scan.feed(filled.filled()).map_err(|_| malformed())? {
-                    let head = ResponseHead::parse(&filled.filled()[..head_len]).map_err(|_| malformed())?;
+                    head.parse_into(&filled.filled()[..head_len]).map_err(|_| malformed())?;
                     if head.status >= 200 {
                         let buffer = buffer.take().unwrap_or_else(|| self.buffers.take());
-                        return Ok(Received { buffer, head, head_len, request_complete: false });
+                        return Ok(Received { buffer, head_len, request_complete: false });
                     }
                     self.interim(turn, head.status).await?;
                     filled.consume(head_len);
@@ -347,9 +369,37 @@ pub async fn say_continue<L: Link>(client: &Wire<L>, buffers: &Pool, patience: D
 /// `ClientFault::Gone` or `Stalled`.
 pub async fn write_client<L: Link>(client: &Wire<L>, from: Buffer, patience: Duration) -> Result<Buffer, Failure> {
     let (result, buffer) = client.write_all(from, Deadline::after(patience)).await;
+    result.map(|()| buffer).map_err(client_fault)
+}
+
+/// What it means that the client did not take its bytes.
+#[must_use]
+pub fn client_fault(error: io::Error) -> Failure {
+    if error.kind() == ErrorKind::TimedOut { ClientFault::Stalled.into() } else { ClientFault::Gone.into() }
+}
+
+fn upstream_fault(error: io::Error) -> Failure {
+    if error.kind() == ErrorKind::TimedOut { UpstreamFault::Stalled.into() } else { UpstreamFault::Closed.into() }
+}
+
+/// What it means that the wait for the client's body, begun at `asked`, ended like this: so many bytes, or `None` when
+/// the receiving half has ended the upload.
+fn came(
+    turn: &Turn,
+    upload: &mut Upload<'_>,
+    result: io::Result<usize>,
+    asked: Instant,
+) -> Result<Option<usize>, Failure> {
     match result {
-        Ok(()) => Ok(buffer),
-        Err(error) if error.kind() == ErrorKind::TimedOut => Err(ClientFault::Stalled.into()),
+        Ok(0) => Err(ClientFault::BodyIncomplete.into()),
+        Ok(n) => {
+            upload.pace.took(n, asked);
+            turn.holds_back.set(false);
+            upload.consumed = true;
+            Ok(Some(n))
+        }
+        Err(_) if turn.stop.get() => Ok(None),
+        Err(error) if error.kind() == ErrorKind::TimedOut => Err(ClientFault::BodyTimedOut.into()),
         Err(_) => Err(ClientFault::Gone.into()),
     }
 }

@@ -2,14 +2,14 @@
 
 use std::io::Write;
 
-use crate::access::AccessSink;
+use crate::access::{AccessSink, RequestId};
 use crate::http::head::Version;
 use crate::link::{Dial, Link};
 use crate::proxy::connection::Client;
 use crate::proxy::failure::{Failure, Row};
 use crate::proxy::forward::{self, After};
 use crate::proxy::relay::write_client;
-use crate::proxy::shard::{RequestId, Shard};
+use crate::proxy::shard::Shard;
 use crate::s3::error::ErrorBody;
 
 /// Whom an answer is for, as far as that is known.

@@ -6,6 +6,7 @@
 //! A waiting connection costs no buffer: ciphertext stays with the kernel until someone reads, and the buffer it is read
 //! into goes back to the pool once all of it is decrypted.
 
+mod run;
 mod wire;
 
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,7 @@ use crate::tls::TlsError;
 use crate::tls::config::{ClientConfig, ServerConfig, Version};
 use crate::tls::session::{OpenState, Session};
 
+pub use run::{Run, RunRead};
 pub use wire::Wire;
 
 /// From this size on a record is taken to be application data: session tickets and key updates are smaller.
@@ -159,10 +161,16 @@ impl<L: Link> Secure<L> {
 
     /// Reads ciphertext from the link. `Ok(0)` is its end.
     async fn fill(&self, until: Deadline) -> io::Result<usize> {
-        self.check_interrupted()?;
         let waiting = self.state.borrow_mut().incoming.take();
-        let mut buffer = self.with_room(waiting);
-        let result = if buffer.room() == 0 {
+        let buffer = self.with_room(waiting);
+        self.fill_into(buffer, until).await
+    }
+
+    /// Reads ciphertext behind what `buffer` holds of it, which nothing else does.
+    async fn fill_into(&self, mut buffer: Buffer, until: Deadline) -> io::Result<usize> {
+        let result = if self.read_side.get() == ReadSide::Interrupted {
+            Err(io::ErrorKind::Interrupted.into())
+        } else if buffer.room() == 0 {
             Err(io::Error::new(io::ErrorKind::InvalidData, "a TLS handshake message is too long"))
         } else {
             let (result, back) = self.link.read(buffer, until).await;

@@ -2,17 +2,18 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::fmt;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use crate::access::AccessSink;
+use crate::access::{AccessRecord, AccessSink, RequestId};
 use crate::buffer::Pool;
 use crate::clock::{self, Deadline};
+use crate::http::head::{RequestHead, ResponseHead};
 use crate::limits;
 use crate::link::Dial;
+use crate::pipe::Pipes;
 use crate::policy::route::RouteTable;
 use crate::proxy::failure::Failure;
 use crate::proxy::upstream::Upstream;
@@ -28,6 +29,8 @@ pub struct Shard<D: Dial, S: AccessSink> {
     pub dial: D,
     /// Buffers.
     pub buffers: Pool,
+    /// Pipes.
+    pub pipes: Pipes,
     /// Timeouts.
     pub timeouts: Timeouts,
     /// Limits.
@@ -37,7 +40,10 @@ pub struct Shard<D: Dial, S: AccessSink> {
     exchanges: Semaphore,
     spools: Semaphore,
     heads: Semaphore,
+    parsed: RefCell<Vec<Parsed>>,
     ids: Ids,
+    /// What finished records kept their texts in.
+    texts: RefCell<Vec<String>>,
     clients: Rc<Clients>,
 }
 
@@ -60,15 +66,24 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             upstreams,
             dial,
             buffers: Pool::new(limits.buffer_bytes_max),
+            pipes: Pipes::none(),
             timeouts,
             access,
             exchanges: shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX),
             spools: shares(unsigned, limits.spool_bytes_max),
             heads: shares(unsigned, limits::BUFFER_BYTES),
             limits,
+            parsed: RefCell::default(),
             ids: Ids { prefix: id_prefix, next: Cell::new(0) },
+            texts: RefCell::default(),
             clients: Rc::default(),
         }
+    }
+
+    /// The same shard, whose plain connections may exchange bodies through pipes.
+    #[must_use]
+    pub fn with_pipes(self, pipes: Pipes) -> Self {
+        Self { pipes, ..self }
     }
 
     /// Takes the share of one exchange in the shard's buffers. First come, first served, but nobody waits for long: most
@@ -95,12 +110,33 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         self.heads.try_acquire().ok()
     }
 
+    /// Takes a place for the two parsed heads of one exchange; its allocations come back with it.
+    #[must_use]
+    pub fn parsed(&self) -> ParsedHeads<'_> {
+        ParsedHeads { heads: self.parsed.borrow_mut().pop().unwrap_or_default(), home: &self.parsed }
+    }
+
     /// The next request id.
     #[must_use]
     pub fn request_id(&self) -> RequestId {
         let number = self.ids.next.get();
         self.ids.next.set(number + 1);
         RequestId { prefix: self.ids.prefix, number }
+    }
+
+    /// Memory for the texts of a record, to be given [back](Self::done_with).
+    #[must_use]
+    pub fn text_memory(&self) -> String {
+        self.texts.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of a record that was written for the next one.
+    pub fn done_with(&self, record: AccessRecord) {
+        let memory = record.into_memory();
+        let mut texts = self.texts.borrow_mut();
+        if memory.capacity() <= limits::TEXT_MEMORY_BYTES_MAX && texts.len() < limits::TEXT_MEMORIES_MAX {
+            texts.push(memory);
+        }
     }
 
     /// Tells every idle client goodbye and lets the busy ones finish their exchange.
@@ -165,6 +201,34 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     }
 }
 
+#[derive(Default)]
+struct Parsed {
+    request: RequestHead,
+    response: ResponseHead,
+}
+
+/// The parsed heads of one exchange. An idle connection has none.
+pub struct ParsedHeads<'a> {
+    heads: Parsed,
+    home: &'a RefCell<Vec<Parsed>>,
+}
+
+impl ParsedHeads<'_> {
+    /// The request's head and the response's.
+    pub fn both(&mut self) -> (&mut RequestHead, &mut ResponseHead) {
+        (&mut self.heads.request, &mut self.heads.response)
+    }
+}
+
+impl Drop for ParsedHeads<'_> {
+    fn drop(&mut self) {
+        let mut home = self.home.borrow_mut();
+        if home.len() < limits::PARSED_HEADS_KEPT_MAX {
+            home.push(std::mem::take(&mut self.heads));
+        }
+    }
+}
+
 async fn acquire(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
     if let Ok(permit) = semaphore.try_acquire() {
         return Ok(permit);
@@ -172,20 +236,6 @@ async fn acquire(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> 
     match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire()).await {
         Some(Ok(permit)) => Ok(permit),
         _ => Err(Failure::Overloaded),
-    }
-}
-
-/// Names one exchange in logs and in the gate's own answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RequestId {
-    prefix: u64,
-    number: u64,
-}
-
-impl fmt::Display for RequestId {
-    /// 16 hexadecimal digits of shard and start, 8 or more of the request.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}{:08x}", self.prefix, self.number)
     }
 }
 

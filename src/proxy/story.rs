@@ -2,16 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::access::{AccessRecord, AccessSink, Ended, Party, Phase, Text};
+use crate::access::{AccessRecord, AccessSink, Ended, Party, Phase, RequestId, Said};
 use crate::clock::{self, Instant, Now};
 use crate::http::head::ResponseHead;
-use crate::link::Link;
+use crate::link::{Dial, Link};
 use crate::policy::route::Route;
 use crate::proxy::deliver::Delivered;
 use crate::proxy::exchange::Request;
 use crate::proxy::failure::{ClientFault, Failure, Row, UpstreamFault};
 use crate::proxy::secure::Wire;
-use crate::proxy::shard::RequestId;
+use crate::proxy::shard::Shard;
 use crate::s3::operation;
 use crate::tls::config::Version;
 
@@ -29,15 +29,16 @@ pub struct Story {
 impl Story {
     /// An exchange begins.
     #[must_use]
-    pub fn begin<L: Link>(wire: &Wire<L>, id: RequestId, begun: Now, is_wanted: bool) -> Self {
+    pub fn begin<L: Link, D: Dial, S: AccessSink>(wire: &Wire<L>, shard: &Shard<D, S>, begun: Now) -> Self {
+        let (id, is_wanted) = (shard.request_id(), shard.access.wants_records());
         let peer = wire.peer().unwrap_or(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-        let mut record = AccessRecord::new(begun.wall, peer);
+        let mut record = AccessRecord::reusing(shard.text_memory(), begun.wall, peer);
         record.tls = wire.tls_version().map(|version| match version {
             Version::Tls12 => "1.2",
             Version::Tls13 => "1.3",
         });
         record.ended = Ended { by: Party::Gate, at: Phase::Complete };
-        record.id = is_wanted.then(|| Text::of(id.to_string()));
+        record.id = Some(id);
         Self { record, id, begun: begun.mono, upstream_begun: None, response_begun: false, is_wanted }
     }
 
@@ -49,29 +50,35 @@ impl Story {
 
     /// What the client wants.
     pub fn request(&mut self, request: &Request<'_>) {
-        let (head, block) = (request.head, request.block);
-        let field = |name| head.fields.get(block, name).map(Text::of);
-        let record = &mut self.record;
         if !self.is_wanted {
             return;
         }
-        record.host = Some(Text::of(request.authority));
-        record.method = Some(Text::of(request.method()));
+        let (head, block, record) = (request.head, request.block, &mut self.record);
+        record.say(Said::Host, request.authority);
+        record.say(Said::Method, request.method());
         if request.is_ping() {
             record.operation = Some("Ping");
         } else {
             record.operation = Some(operation::name(request.method(), request.target));
-            record.key = Some(Text::of(request.target.key()));
+            record.say_decoded(Said::Key, request.target.escaped_key());
         }
-        record.range = field("range");
-        record.user_agent = field("user-agent");
-        record.user_id = request.target.user_id().map(Text::of);
-        record.user_type = request.target.user_type().map(Text::of);
+        for (what, name) in [(Said::Range, "range"), (Said::UserAgent, "user-agent")] {
+            if let Some(value) = head.fields.get(block, name) {
+                record.say(what, value);
+            }
+        }
+        for (what, value) in [(Said::UserId, request.target.user_id()), (Said::UserType, request.target.user_type())] {
+            if let Some(value) = value {
+                record.say(what, value);
+            }
+        }
     }
 
     /// Where it goes.
     pub fn route(&mut self, route: &Route) {
-        self.record.bucket = self.is_wanted.then(|| Text::of(&route.bucket));
+        if self.is_wanted {
+            self.record.say(Said::Bucket, &route.bucket);
+        }
     }
 
     /// Which connection carries it.
@@ -93,17 +100,22 @@ impl Story {
 
     /// The upstream answered.
     pub fn response(&mut self, head: &ResponseHead, block: &[u8]) {
-        let field = |name| head.fields.get(block, name).filter(|_| self.is_wanted).map(Text::of);
-        let (request_id, id2) = (field("x-amz-request-id"), field("x-amz-id-2"));
         self.record.status = Some(head.status);
-        self.record.s3_request_id = request_id;
-        self.record.s3_id2 = id2;
+        for (what, name) in [(Said::S3RequestId, "x-amz-request-id"), (Said::S3Id2, "x-amz-id-2")] {
+            if self.is_wanted
+                && let Some(value) = head.fields.get(block, name)
+            {
+                self.record.say(what, value);
+            }
+        }
     }
 
     /// How far the answer came.
     pub fn delivered(&mut self, delivered: &mut Delivered) {
         self.record.bytes_out = delivered.bytes;
-        self.record.s3_code = delivered.s3_code.take().map(Text::of);
+        if let Some(code) = delivered.s3_code.take() {
+            self.record.say(Said::S3Code, code);
+        }
         self.record.ttfb = delivered.first_byte.map(|at| at - self.begun);
         self.record.upstream_time = self.upstream_begun.map(|begun| clock::mono() - begun);
         self.response_begun = delivered.first_byte.is_some();
@@ -134,7 +146,7 @@ impl Story {
         match failure {
             Failure::Upstream(fault) => warn(self.id, fault, row),
             Failure::Client(ClientFault::UnknownHost) => {
-                tracing::warn!(id = %self.id, host = self.record.host.as_ref().map(Text::shown), "no route has this host");
+                tracing::warn!(id = %self.id, host = self.record.said(Said::Host), "no route has this host");
             }
             _ => {}
         }
@@ -146,11 +158,12 @@ impl Story {
     }
 
     /// The exchange is over.
-    pub fn end<S: AccessSink>(mut self, access: &S) {
+    pub fn end<D: Dial, S: AccessSink>(mut self, shard: &Shard<D, S>) {
         if self.is_wanted {
             self.record.total = clock::mono() - self.begun;
-            access.record(self.record);
+            shard.access.record(&self.record);
         }
+        shard.done_with(self.record);
     }
 }
 

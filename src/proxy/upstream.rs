@@ -85,11 +85,7 @@ impl<L: Link + 'static> Upstream<L> {
             Err(UpstreamFault::Handshake(_)) => self.connect(dial, buffers, timeouts).await?,
             result => result?,
         };
-        let line = Rc::new(Line {
-            wire,
-            state: Cell::new(State::Lent),
-            idle_since: Cell::new(clock::mono()),
-        });
+        let line = Rc::new(Line { wire, state: Cell::new(State::Lent), idle_since: Cell::new(clock::mono()) });
         tokio::task::spawn_local(watch(Rc::clone(&line), Rc::downgrade(&self.idle)));
         Ok(Lease { line: Some(line), idle: Rc::clone(&self.idle), reused: false })
     }

@@ -54,7 +54,12 @@ pub fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
 /// Decodes a path: each valid `%XX` becomes its byte, everything else (an invalid escape too) stays as it is.
 #[must_use]
 pub fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
-    if raw.contains(&b'%') { Cow::Owned(Decoded { rest: raw, plus: b'+' }.collect()) } else { Cow::Borrowed(raw) }
+    if raw.contains(&b'%') { Cow::Owned(decoded(raw).collect()) } else { Cow::Borrowed(raw) }
+}
+
+/// The bytes [`decode`] would give, one at a time.
+pub fn decoded(raw: &[u8]) -> impl Iterator<Item = u8> {
+    Decoded { rest: raw, plus: b'+' }
 }
 
 /// Decodes one side of a query pair, where `+` is a space as well.

@@ -63,7 +63,13 @@ impl<'a> Target<'a> {
     /// The decoded object key, empty for the bucket itself. For logs only: decoding cannot be undone.
     #[must_use]
     pub fn key(self) -> Cow<'a, [u8]> {
-        escape::decode(self.path.strip_prefix(b"/").unwrap_or(self.path))
+        escape::decode(self.escaped_key())
+    }
+
+    /// The object key as received, empty for the bucket itself.
+    #[must_use]
+    pub fn escaped_key(self) -> &'a [u8] {
+        self.path.strip_prefix(b"/").unwrap_or(self.path)
     }
 
     /// Whether the target names the bucket and no object in it.

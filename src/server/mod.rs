@@ -17,6 +17,7 @@ use crate::access::AccessSink;
 use crate::clock;
 use crate::net::resolve::Resolver;
 use crate::net::{listen, runtime};
+use crate::pipe::Splice;
 use crate::policy::route::{Route, RouteTable};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
@@ -50,6 +51,8 @@ pub struct Options {
     pub timeouts: Timeouts,
     /// Limits.
     pub limits: Limits,
+    /// When bodies between plain connections go through pipes.
+    pub splice: Splice,
     /// Where access records go.
     pub access_log: AccessLog,
 }
@@ -127,7 +130,8 @@ impl Gate {
             addresses: Arc::clone(&addresses),
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
-            access: access.clone(),
+            splice: options.splice,
+            access: access.another(),
             start_id,
             ready: ready.clone(),
             stop,
@@ -207,7 +211,12 @@ impl Gate {
 pub fn run(options: Options) -> Result<(), StartError> {
     logging::init_tracing();
     let mut signals = Signals::install().map_err(StartError::Signals)?;
+    let upstream_tls = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
+    let records = options.tls.as_ref().map(|tls| tls.records).or(upstream_tls.map(|tls| tls.records));
     let gate = Gate::start(options)?;
+    if let Some(records) = records {
+        tracing::info!(?records, "TLS 1.3 records are protected");
+    }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
     while signals.wait() == Signal::Reopen {
         gate.reopen_log();

@@ -50,6 +50,16 @@ pub struct Identity {
     pub private_key: PathBuf,
 }
 
+/// Who protects the records of TLS 1.3 once the handshake is over. TLS 1.2 is always rustls'.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Records {
+    /// Our record layer: bodies pass in place, one decryption and one encryption a byte.
+    #[default]
+    Own,
+    /// rustls: to compare with, and to fall back to.
+    Library,
+}
+
 /// TLS towards clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerOptions {
@@ -57,6 +67,8 @@ pub struct ServerOptions {
     pub identities: Vec<Identity>,
     /// Oldest version accepted.
     pub min_version: Version,
+    /// Who protects TLS 1.3 records.
+    pub records: Records,
 }
 
 /// TLS towards an upstream.
@@ -68,6 +80,8 @@ pub struct ClientOptions {
     pub ca_file: Option<PathBuf>,
     /// Newest version offered; some VPC endpoints drop a TLS 1.3 hello.
     pub max_version: Version,
+    /// Who protects TLS 1.3 records.
+    pub records: Records,
 }
 
 /// What a session towards one upstream needs. Cloning shares it, and with it the sessions that can be resumed.
@@ -107,6 +121,8 @@ pub fn server(options: &ServerOptions) -> Result<Arc<ServerConfig>, TlsConfigErr
     config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.0".to_vec()];
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsConfigError::Library)?;
     config.send_tls13_tickets = 2;
+    // Also what a session learns the choice from.
+    config.enable_secret_extraction = options.records == Records::Own;
     // Tickets do it all; a table of sessions would be a lock that every shard takes.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
@@ -133,6 +149,7 @@ pub fn client(options: &ClientOptions) -> Result<ClientConfig, TlsConfigError> {
     let builder = builder.map_err(TlsConfigError::Library)?.with_root_certificates(roots);
     let mut config = builder.with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
+    config.enable_secret_extraction = options.records == Records::Own;
     config.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS_MAX);
     Ok(ClientConfig { rustls: Arc::new(config), server_name })
 }

@@ -3,6 +3,9 @@
 pub mod config;
 pub mod error;
 mod hello;
+mod library;
+mod record;
 pub mod session;
+mod traffic;
 
 pub use error::TlsError;

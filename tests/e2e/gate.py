@@ -12,6 +12,9 @@ import ports
 import wire
 from pki import Identity
 
+# `FILMGATE_PATH` forces one way for bodies between plain connections; without it the gate chooses.
+SPLICE_OF_PATH = {"splice": "always", "copy": "off"}
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -155,6 +158,8 @@ class Gate:
         for section, values in (("timeouts", self.timeouts), ("limits", self.limits)):
             if values:
                 parts.append(f"[{section}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items()))
+        if path := os.environ.get("FILMGATE_PATH"):
+            parts.append(f"[transfer]\nsplice = {_toml(SPLICE_OF_PATH[path])}\n")
         parts.append(f"[access-log]\nfile = {_toml(str(self.log))}\n")
         parts += [route.toml() for route in self.routes]
         return "".join(parts)

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use filmgate::access::AccessRecord;
+use filmgate::access::{AccessRecord, Said};
 
 use crate::client::Outcome;
 use crate::faults::Table;
@@ -40,10 +40,10 @@ pub fn records(world: &World, records: &[AccessRecord], outcomes: &[Outcome], ta
     let most = if calm { complete } else { outcomes.len() };
     if records.len() < complete || records.len() > most {
         let said: Vec<_> =
-            records.iter().map(|r| (r.status, r.failure, r.method.as_ref().map(|m| m.shown().to_string()))).collect();
+            records.iter().map(|r| (r.status, r.failure, r.said(Said::Method).map(str::to_owned))).collect();
         world.violation(format!("{} records of {complete} to {most} exchanges: {said:?}", records.len()));
     }
-    let mut ids: Vec<String> = records.iter().filter_map(|r| r.id.as_ref()).map(|id| id.shown().to_string()).collect();
+    let mut ids: Vec<String> = records.iter().filter_map(|r| r.id).map(|id| id.to_string()).collect();
     ids.sort();
     ids.dedup();
     if ids.len() != records.len() {

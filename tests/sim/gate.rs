@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use filmgate::access::AccessRecord;
+use filmgate::pipe::{Pipes, Splice};
 use filmgate::policy::route::{Mode, Route, RouteTable, UpstreamHost};
 use filmgate::proxy::connection;
 use filmgate::proxy::shard::Shard;
@@ -13,7 +14,7 @@ use filmgate::proxy::{Limits, Timeouts};
 use filmgate::tls::config::ServerConfig;
 
 use crate::dial::SimDial;
-use crate::link::SimLink;
+use crate::link::{SimLink, open_pipe};
 use crate::pki;
 use crate::plan::{HOST, UPSTREAM_HOST};
 use crate::{Line, Seed};
@@ -41,8 +42,9 @@ impl Gate {
         let upstream = Upstream::new(0, tls, timeouts.upstream_idle, limits.upstream_idle_max);
         let routes = Arc::new(RouteTable::new(vec![route]));
         let shard = Shard::new(routes, vec![upstream], seed.dial(), timeouts, limits, Records::default(), 7);
+        let pipes = Pipes::new(if seed.world.seed.is_multiple_of(2) { Splice::Always } else { Splice::Off }, open_pipe);
         let tls = seed.tls.client.map(|_| pki::server());
-        Rc::new(Self { shard: Rc::new(shard), tls })
+        Rc::new(Self { shard: Rc::new(shard.with_pipes(pipes)), tls })
     }
 }
 

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -15,6 +15,7 @@ use std::time::Duration;
 use filmgate::buffer::Buffer;
 use filmgate::clock::Deadline;
 use filmgate::link::Link;
+use filmgate::pipe::{self, Ends};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::faults::{Cut, Direction, LinkFaults};
@@ -139,6 +140,11 @@ pub fn pair(world: &Rc<World>, name: &str, faults: LinkFaults, rng: &Rng) -> (Si
     (end(End::Near), end(End::Far))
 }
 
+/// A pipe of the system's own, through which simulated links splice without ever waiting for it.
+pub fn open_pipe() -> io::Result<Ends> {
+    io::pipe().map(|(reader, writer)| Ends { reader, writer, capacity: 64 * 1024 })
+}
+
 impl Link for SimLink {
     async fn readable(&self, until: Deadline) -> io::Result<()> {
         let operation = Operation::begin(self, &self.reading, "read");
@@ -166,18 +172,48 @@ impl Link for SimLink {
     }
 
     async fn write_all(&self, mut from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
-        let operation = Operation::begin(self, &self.writing, "write");
-        let mut timer = None;
-        let length = from.len();
-        let result = poll_fn(|cx| self.poll_write(cx, &mut from, until, &mut timer)).await;
-        if result.is_err() {
-            // Part of it may have gone out: no later write may follow it.
-            self.outgoing().borrow_mut().unread = true;
-        }
-        self.trace(|| format!("write: {result:?}, {} of {length}", length - from.len()));
+        let result = self.write(&mut from, until).await;
         from.clear();
-        operation.end();
         (result, from)
+    }
+
+    fn can_splice(&self) -> bool {
+        true
+    }
+
+    async fn splice_in(&self, pipe: &mut pipe::Pipe, max: u64, until: Deadline) -> io::Result<usize> {
+        if !pipe.is_empty() {
+            self.violation("splice into a pipe that holds bytes");
+        }
+        if max == 0 {
+            self.violation("splice of no bytes");
+        }
+        let operation = Operation::begin(self, &self.reading, "read");
+        let mut result = self.wait_readable(until).await.map(|()| 0);
+        if result.is_ok() {
+            let mut bytes = vec![0; pipe.ends().capacity.min(usize::try_from(max).unwrap_or(usize::MAX))];
+            let n = self.incoming().borrow_mut().take(&mut bytes, &self.wire.rng);
+            (&pipe.ends().writer).write_all(&bytes[..n]).unwrap();
+            pipe.filled(n);
+            result = Ok(n);
+        }
+        self.trace(|| format!("splice in: {result:?}"));
+        operation.end();
+        result
+    }
+
+    async fn splice_out(&self, pipe: &mut pipe::Pipe, until: Deadline) -> io::Result<()> {
+        if pipe.is_empty() {
+            self.violation("splice out of an empty pipe");
+        }
+        // The kernel takes what there is room for.
+        let n = if self.wire.rng.chance(500) { pipe.len() } else { self.wire.rng.between(1, pipe.len()) };
+        let mut from = Buffer::detached(n);
+        (&pipe.ends().reader).read_exact(from.spare_mut()).unwrap();
+        from.commit(n);
+        let result = self.write(&mut from, until).await;
+        pipe.drained(n - from.len());
+        result
     }
 
     fn interrupt(&self) {
@@ -267,6 +303,20 @@ impl SimLink {
 
     fn is_gone(&self) -> bool {
         self.wire.gone[self.end as usize].get()
+    }
+
+    async fn write(&self, from: &mut Buffer, until: Deadline) -> io::Result<()> {
+        let operation = Operation::begin(self, &self.writing, "write");
+        let mut timer = None;
+        let length = from.len();
+        let result = poll_fn(|cx| self.poll_write(cx, from, until, &mut timer)).await;
+        if result.is_err() {
+            // Part of it may have gone out: no later write may follow it.
+            self.outgoing().borrow_mut().unread = true;
+        }
+        self.trace(|| format!("write: {result:?}, {} of {length}", length - from.len()));
+        operation.end();
+        result
     }
 
     async fn wait_readable(&self, until: Deadline) -> io::Result<()> {

@@ -8,10 +8,11 @@ use std::time::Duration;
 use filmgate::buffer::Buffer;
 use filmgate::clock::Deadline;
 use filmgate::link::Link;
+use filmgate::pipe::Pipe;
 use tokio::time::{Instant, timeout};
 
 use crate::faults::{Cut, Direction, LinkFaults};
-use crate::link::{SimLink, World, pair};
+use crate::link::{SimLink, World, open_pipe, pair};
 use crate::rng::Rng;
 
 const NEVER: Deadline = Deadline::NEVER;
@@ -233,5 +234,41 @@ fn an_interrupt_or_a_goodbye_during_a_write_is_noticed() {
         };
         let _ = tokio::join!(write(&near, b"12", soon()), meddling);
         assert_eq!(world.violations.borrow().len(), 2);
+    });
+}
+
+#[test]
+fn bytes_go_through_a_pipe_in_order_and_no_more_of_them_than_asked() {
+    let narrow = Direction { window_bytes: 7, read_bytes_max: Some(5), ..Direction::CLEAR };
+    with_pair(LinkFaults { inward: narrow, outward: narrow }, |world, near, far| async move {
+        let sent: Vec<u8> = (0..500_u32).map(|n| n as u8).collect();
+        let mut pipe = Pipe::detached(open_pipe().unwrap());
+        let relaying = async {
+            let mut left = 400;
+            while left > 0 {
+                left -= near.splice_in(&mut pipe, left, NEVER).await.unwrap() as u64;
+                while !pipe.is_empty() {
+                    near.splice_out(&mut pipe, NEVER).await.unwrap();
+                }
+            }
+            near.finish(NEVER).await.unwrap();
+        };
+        let (_, (back, end), ()) = tokio::join!(write(&far, &sent[..400], NEVER), read_all(&far), relaying);
+        assert_eq!((back.as_slice(), end), (&sent[..400], Ok(())));
+        assert!(world.violations.borrow().is_empty());
+    });
+}
+
+#[test]
+fn what_cannot_be_sent_stays_in_the_pipe() {
+    let outward = Direction { window_bytes: 4, ..Direction::CLEAR };
+    with_pair(LinkFaults { inward: Direction::CLEAR, outward }, |_, near, far| async move {
+        write(&far, b"1234567", NEVER).await.unwrap();
+        let mut pipe = Pipe::detached(open_pipe().unwrap());
+        assert_eq!(near.splice_in(&mut pipe, 6, NEVER).await.unwrap(), 6);
+        assert_eq!(pipe.len(), 6);
+        while near.splice_out(&mut pipe, soon()).await.is_ok() {}
+        assert_eq!((read(&far, soon()).await.unwrap(), pipe.len()), (b"1234".to_vec(), 2));
+        assert_eq!(read(&near, soon()).await.unwrap(), b"7");
     });
 }

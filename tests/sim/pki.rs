@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use filmgate::tls::config::{self, ClientConfig, ClientOptions, Identity, ServerConfig, ServerOptions, Version};
+use filmgate::tls::config::{
+    self, ClientConfig, ClientOptions, Identity, Records, ServerConfig, ServerOptions, Version,
+};
 
 use crate::plan::{HOST, UPSTREAM_HOST};
 
@@ -28,7 +30,13 @@ pub fn server() -> Arc<ServerConfig> {
 /// For clients towards the gate and for the gate towards S3. Made anew for each world: nothing is resumed across worlds.
 pub fn client(server_name: &str, max_version: Version) -> ClientConfig {
     let ca_file = Some(pki().ca_file.clone());
-    config::client(&ClientOptions { server_name: server_name.to_owned(), ca_file, max_version }).unwrap()
+    config::client(&ClientOptions {
+        server_name: server_name.to_owned(),
+        ca_file,
+        max_version,
+        records: Records::default(),
+    })
+    .unwrap()
 }
 
 fn pki() -> &'static Pki {
@@ -44,7 +52,9 @@ fn pki() -> &'static Pki {
         std::fs::write(&ca_file, certificate.pem()).unwrap();
         std::fs::write(&private_key, key.serialize_pem()).unwrap();
         let identities = vec![Identity { certificate: ca_file.clone(), private_key }];
-        let server = config::server(&ServerOptions { identities, min_version: Version::Tls12 }).unwrap();
+        let server =
+            config::server(&ServerOptions { identities, min_version: Version::Tls12, records: Records::default() })
+                .unwrap();
         Pki { server, ca_file, _directory: directory }
     })
 }

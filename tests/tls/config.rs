@@ -8,6 +8,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, Error, ServerConfig, SignatureScheme};
 
+use crate::RECORDS;
 use crate::ends::{Theirs, our_server, talk};
 use crate::pki::{Authority, ECDSA, Issued, RSA, serving};
 
@@ -111,7 +112,7 @@ fn of_two_kinds_for_one_name_each_client_gets_one_it_can_verify() {
 
 fn server_error(certificate: PathBuf, private_key: PathBuf) -> String {
     let identities = vec![Identity { certificate, private_key }];
-    server(&ServerOptions { identities, min_version: Version::Tls12 }).unwrap_err().to_string()
+    server(&ServerOptions { identities, min_version: Version::Tls12, records: RECORDS }).unwrap_err().to_string()
 }
 
 #[test]
@@ -143,9 +144,9 @@ fn errors_name_the_file_and_the_fix() {
         let error = server_error(certificate, private_key);
         assert!(says.iter().all(|part| error.contains(part)), "{error}");
     }
-    let none = ServerOptions { identities: vec![], min_version: Version::Tls12 };
+    let none = ServerOptions { identities: vec![], min_version: Version::Tls12, records: RECORDS };
     assert!(server(&none).unwrap_err().to_string().contains("[tls]"));
-    assert!(server(&ServerOptions { identities: vec![good], min_version: Version::Tls13 }).is_ok());
+    assert!(server(&ServerOptions { identities: vec![good], min_version: Version::Tls13, records: RECORDS }).is_ok());
 }
 
 #[test]
@@ -155,6 +156,7 @@ fn a_client_needs_a_name_and_usable_roots() {
         server_name: name.to_owned(),
         ca_file: Some(ca_file.clone()),
         max_version: Version::Tls13,
+        records: RECORDS,
     };
     for name in ["s3.us-west-2.amazonaws.com", "s3.us-west-2.amazonaws.com.", "127.0.0.1", "my_bucket.s3.amazonaws.com"]
     {

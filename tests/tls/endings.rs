@@ -8,6 +8,7 @@ use filmgate::tls::session::{OpenState, Session};
 use rcgen::date_time_ymd;
 use rustls::AlertDescription;
 
+use crate::RECORDS;
 use crate::ends::{Dice, End, Ours, Theirs, our_client, our_server, talk};
 use crate::pki::{Authority, ECDSA, NAME, pair, serving};
 
@@ -217,7 +218,8 @@ fn an_upstream_that_cannot_be_trusted_is_told_apart_with_a_remedy() {
 
 #[test]
 fn the_systems_roots_do_not_trust_a_private_authority() {
-    let options = ClientOptions { server_name: NAME.to_owned(), ca_file: None, max_version: Version::Tls13 };
+    let options =
+        ClientOptions { server_name: NAME.to_owned(), ca_file: None, max_version: Version::Tls13, records: RECORDS };
     let authority = Authority::new();
     let issued = authority.issue("leaf", &[NAME], &ECDSA);
     match client(&options) {
@@ -251,6 +253,24 @@ fn no_change_to_any_byte_of_a_handshake_does_worse_than_end_it() {
                     }
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn the_front_of_a_message_behind_the_last_piece_of_the_hello_is_refused() {
+    let authority = Authority::new();
+    let issued = authority.issue("leaf", &[NAME], &ECDSA);
+    let record = |payload: &[u8]| [&[22, 3, 1, 0, payload.len() as u8], payload].concat();
+    for version in [Version::Tls12, Version::Tls13] {
+        let hello = our_client(&authority.client(NAME, version)).give();
+        let (last, front) =
+            hello[5..].chunks(100).collect::<Vec<_>>().split_last().map(|(a, b)| (*a, b.to_vec())).unwrap();
+        for behind in [&[16][..], &[16, 0, 0, 33], &[16, 0, 0, 33, 32, 9, 9]] {
+            let mut server = our_server(&serving(&[&issued], Version::Tls12));
+            front.iter().for_each(|piece| server.take(&record(piece)).unwrap());
+            assert!(matches!(server.take(&record(&[last, behind].concat())), Err(TlsError::Protocol(_))));
+            assert_eq!(server.session.seal(b"x", &mut [0; 100]).map(|_| ()), server.take(&[]));
         }
     }
 }

@@ -9,6 +9,8 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 
+use crate::RECORDS;
+
 pub(crate) use rcgen::{PKCS_ECDSA_P256_SHA256 as ECDSA, PKCS_RSA_SHA256 as RSA};
 
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
@@ -75,14 +77,14 @@ impl Authority {
     /// A client that trusts this authority.
     pub(crate) fn client(&self, name: &str, max_version: Version) -> ClientConfig {
         let server_name = name.to_owned();
-        client(&ClientOptions { server_name, ca_file: Some(self.file.clone()), max_version }).unwrap()
+        client(&ClientOptions { server_name, ca_file: Some(self.file.clone()), max_version, records: RECORDS }).unwrap()
     }
 }
 
 /// A server with these identities.
 pub(crate) fn serving(issued: &[&Issued], min_version: Version) -> std::sync::Arc<rustls::ServerConfig> {
     let identities = issued.iter().map(|issued| issued.identity.clone()).collect();
-    server(&ServerOptions { identities, min_version }).unwrap()
+    server(&ServerOptions { identities, min_version, records: RECORDS }).unwrap()
 }
 
 /// Where studios' names point to in these tests.

@@ -2,6 +2,8 @@
 
 pub(crate) mod chunked;
 pub(crate) mod exchange;
+pub(crate) mod forge;
+pub(crate) mod records;
 pub(crate) mod request_head;
 pub(crate) mod response_head;
 
@@ -14,6 +16,7 @@ pub(crate) fn run_all(data: &[u8]) {
     response_head::run(data);
     chunked::run(data);
     exchange::run(data);
+    records::run(data);
 }
 
 /// A sequence of step widths that depends on the input only, so that a seed stays plain wire bytes.
@@ -27,10 +30,20 @@ impl Steps {
         )
     }
 
+    fn random(&mut self) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize
+    }
+
+    /// Any byte as likely as any other.
+    #[allow(dead_code)]
+    pub(crate) fn next_byte(&mut self) -> u8 {
+        (self.random() >> 8) as u8
+    }
+
     /// Mostly a few bytes, sometimes many.
     pub(crate) fn next(&mut self) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let random = (self.0 >> 33) as usize;
+        let random = self.random();
         if random & 7 == 0 { 1 + (random >> 3) % 1000 } else { 1 + (random >> 3) % 7 }
     }
 }
