@@ -129,7 +129,9 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         let (sent, received) = if is_short && !turn.holds_back.get() {
             (self.send(turn, out, upload).await, self.receive(turn, head).await)
         } else {
-            tokio::join!(self.send(turn, out, upload), self.receive(turn, head))
+            // In this order: a response and the end of the sending that brought it may be noticed in the same turn, and
+            // must not be taken for an early refusal.
+            tokio::join!(biased; self.send(turn, out, upload), self.receive(turn, head))
         };
         match (sent, received) {
             (Err(fault @ Failure::Client(_)), _) => Err(fault),
