@@ -53,7 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls_native_certs", &["tls"]),
     ("zeroize", &["tls"]),
     ("httparse", &["http"]),
-    ("memchr", &["http"]),
+    ("memchr", &["http", "s3"]),
     ("bytes", &["http", "demo"]),
     ("clap", &["config", "main"]),
     ("toml", &["config"]),

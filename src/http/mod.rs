@@ -22,13 +22,23 @@ mod host;
 
 /// Whether `byte` may stand in a token (RFC 9110 §5.6.2).
 const fn is_token_byte(byte: u8) -> bool {
-    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
-        || byte.is_ascii_alphanumeric()
+    TOKEN_BYTES[byte as usize]
 }
+
+const TOKEN_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(byte as u8, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+        byte += 1;
+    }
+    table
+};
 
 /// Whether `bytes` is a token (RFC 9110 §5.6.2): one or more token bytes.
 fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|&byte| is_token_byte(byte))
+    !bytes.is_empty() && bytes.iter().fold(true, |good, &byte| good & is_token_byte(byte))
 }
 
 /// Whether `byte` may stand in a field value or a reason phrase: HTAB, SP, visible ASCII or obs-text (RFC 9110 §5.5).

@@ -60,6 +60,12 @@ impl Pump {
     /// # Errors
     /// As [`Link::read`].
     pub async fn fill<L: Link>(&mut self, from: &Wire<L>, left: u64, until: Deadline) -> io::Result<Filled> {
+        if self.turn_bytes >= limits::PUMP_TURN_BYTES {
+            // Two fast peers never make it wait. Not after draining: what was sent last is the end of the body, and
+            // whoever notes that must do so before the answer is looked at.
+            self.turn_bytes = 0;
+            tokio::task::yield_now().await;
+        }
         match (&mut self.way, from) {
             (Way::Pipe(pipe), from) => match from.splice_in(pipe, left, until).await {
                 Ok(0) => Ok(Filled::End),
@@ -98,11 +104,6 @@ impl Pump {
             _ => (0, Err(io::ErrorKind::Unsupported.into())),
         };
         self.turn_bytes += moved;
-        if self.turn_bytes >= limits::PUMP_TURN_BYTES {
-            // Two fast peers never make it wait.
-            self.turn_bytes = 0;
-            tokio::task::yield_now().await;
-        }
         (moved, result)
     }
 }

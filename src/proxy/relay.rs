@@ -129,7 +129,9 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         let (sent, received) = if is_short && !turn.holds_back.get() {
             (self.send(turn, out, upload).await, self.receive(turn, head).await)
         } else {
-            tokio::join!(self.send(turn, out, upload), self.receive(turn, head))
+            // In this order: a response and the end of the sending that brought it may be noticed in the same turn, and
+            // must not be taken for an early refusal.
+            tokio::join!(biased; self.send(turn, out, upload), self.receive(turn, head))
         };
         match (sent, received) {
             (Err(fault @ Failure::Client(_)), _) => Err(fault),
@@ -293,13 +295,13 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
 
     /// When the wait for the upstream has to look at other things.
     fn response_deadline(&self, turn: &Turn, hold_until: Instant) -> Deadline {
-        let patience = self.timeouts.upstream_response;
-        let until = match turn.sent.get() {
-            _ if turn.holds_back.get() => Deadline::at(hold_until),
-            Some(sent) => Deadline::at(sent + patience),
-            None => Deadline::after(patience),
+        let now = clock::mono();
+        let end = match turn.sent.get() {
+            _ if turn.holds_back.get() => hold_until,
+            Some(sent) => sent + self.timeouts.upstream_response,
+            None => now + self.timeouts.upstream_response,
         };
-        until.min(Deadline::after(limits::CLIENT_CHECK))
+        Deadline::at(end.min(now + limits::CLIENT_CHECK))
     }
 
     /// What running out of time means: the client is told to go on, or the upstream has had its time.

@@ -24,8 +24,12 @@ impl<'a> Pair<'a> {
     /// Whether the decoded name is `wanted` in any mixture of cases.
     #[must_use]
     pub fn is_like(self, wanted: &str) -> bool {
+        if self.name.len() <= wanted.len() {
+            // An escape makes a name longer, never as long as what it stands for.
+            return self.name.eq_ignore_ascii_case(wanted.as_bytes());
+        }
         let fold = |byte: u8| byte.to_ascii_lowercase();
-        form_bytes(self.name).map(fold).eq(wanted.bytes().map(fold))
+        memchr::memchr(b'%', self.name).is_some() && form_bytes(self.name).map(fold).eq(wanted.bytes().map(fold))
     }
 
     /// The decoded name.
@@ -43,12 +47,30 @@ impl<'a> Pair<'a> {
 
 /// The pairs of a query (without its `?`), in order, empty ones left out.
 pub fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
-    query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).map(|pair| {
-        match pair.iter().position(|byte| *byte == b'=') {
-            Some(at) => Pair { name: &pair[..at], value: Some(&pair[at + 1..]) },
-            None => Pair { name: pair, value: None },
+    Pairs { rest: query }
+}
+
+struct Pairs<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Pairs<'a> {
+    type Item = Pair<'a>;
+
+    fn next(&mut self) -> Option<Pair<'a>> {
+        while !self.rest.is_empty() {
+            let end = memchr::memchr(b'&', self.rest);
+            let (pair, rest) = end.map_or((self.rest, &[][..]), |at| (&self.rest[..at], &self.rest[at + 1..]));
+            self.rest = rest;
+            if !pair.is_empty() {
+                return Some(match memchr::memchr(b'=', pair) {
+                    Some(at) => Pair { name: &pair[..at], value: Some(&pair[at + 1..]) },
+                    None => Pair { name: pair, value: None },
+                });
+            }
         }
-    })
+        None
+    }
 }
 
 /// Decodes a path: each valid `%XX` becomes its byte, everything else (an invalid escape too) stays as it is.

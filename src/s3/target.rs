@@ -42,7 +42,7 @@ impl<'a> Target<'a> {
     /// Cuts the raw target of an origin-form request. Every byte string is a target.
     #[must_use]
     pub fn parse(path_and_query: &'a [u8]) -> Self {
-        match path_and_query.iter().position(|byte| *byte == b'?') {
+        match memchr::memchr(b'?', path_and_query) {
             Some(at) => Self { path: &path_and_query[..at], query: Some(&path_and_query[at + 1..]) },
             None => Self { path: path_and_query, query: None },
         }

@@ -8,8 +8,9 @@ import pytest
 import wire
 from conftest import RECORDER
 from gate import Route
+from ports import poll
 from seaweed import HOST
-from upstream import answer
+from upstream import Upstream, answer
 
 # Longer than all socket buffers and pipes on the way.
 BODY = random.Random(7).randbytes(20_000_003)
@@ -18,8 +19,6 @@ WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(BODY)
 
 @pytest.fixture(scope="module")
 def plain(start_gate, upstream_identity):
-    from upstream import Upstream
-
     upstream = Upstream(None)
     route = Route([RECORDER], [f"http://{upstream.address}"], HOST, plaintext=True, default=True)
     timeouts = {"upstream-body": "3s", "client-body": "3s", "client-write": "3s"}
@@ -58,7 +57,6 @@ def test_downloads_and_uploads_take_turns_on_one_connection(plain, upstream, con
         response = connection.exchange("PUT", f"/up{round}", body=BODY)
         assert response.status == 200 and digest(upstream.requests[-1].body) == digest(BODY)
         assert connection.exchange("GET", "/short").body == b"ok"
-    assert len({id(request.peer) for request in upstream.requests}) == 1
     assert (record(plain, "down2")["bytes_out"], record(plain, "up2")["bytes_in"]) == (len(BODY), len(BODY))
 
 
@@ -119,7 +117,7 @@ def test_an_upload_that_is_cut_never_looks_complete(plain, upstream, connection)
     connection.send(connection.head("PUT", "/halved", [("Content-Length", str(len(BODY)))]) + BODY[:5_000_000])
     connection.close()
     assert record(plain, "halved")["ended"]["by"] == "client"
-    assert not upstream.requests or not upstream.requests[0].whole
+    poll("the end of the half upload", lambda: not upstream.requests[0].whole)
 
 
 def test_an_upload_that_stops_coming_is_given_up(plain, upstream, connection):

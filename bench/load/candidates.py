@@ -1,0 +1,211 @@
+"""The gate and its peers: how each is configured and started. Every one listens on the same port, on loopback."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import time
+
+PORT = 9000
+UPSTREAM_PLAIN = 9080
+UPSTREAM_TLS = 9443
+# The name that the links were signed for; the upstream's certificate carries it.
+S3_NAME = "bucket.s3.us-west-2.amazonaws.com"
+
+
+class Candidate:
+    """One configuration of one program. `peer` is who it speaks for in the comparison."""
+
+    def __init__(self, name, peer, program, log):
+        self.name, self.peer, self.program, self.log = name, peer, program, log
+
+    def start(self, directory, client_tls, upstream_tls, cores="1"):
+        """Starts a new process in an empty directory of its own; returns it once it listens."""
+        command = self.prepare(pathlib.Path(directory), client_tls, upstream_tls, len(cores.split(",")))
+        errors = open(pathlib.Path(directory) / "errors.txt", "w", encoding="utf-8")
+        process = subprocess.Popen(
+            ["taskset", "-c", cores, *command], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
+        )
+        errors.close()
+        for _ in range(500):
+            if process.poll() is not None:
+                break
+            try:
+                socket.create_connection(("127.0.0.1", PORT), 1).close()
+                return process
+            except OSError:
+                time.sleep(0.01)
+        process.kill()
+        process.wait()
+        raise SystemExit(f"{self.name} did not start:\n" + (pathlib.Path(directory) / "errors.txt").read_text()[-2000:])
+
+
+def stop(process):
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class Gate(Candidate):
+    def __init__(self, name, program):
+        super().__init__(name, "filmgate", program, "a JSON line a request to a file")
+
+    def prepare(self, directory, client_tls, upstream_tls, workers):
+        listen = f'["127.0.0.1:{PORT}"]'
+        config = directory / "gate.toml"
+        config.write_text(
+            f"""
+[listen]
+https = {listen if client_tls else "[]"}
+http = {"[]" if client_tls else listen}
+admin = "off"
+{f'''[tls]
+certificate = "{PKI}/chain.pem"
+private-key = "{PKI}/key.pem"
+''' if client_tls else ""}
+[workers]
+count = {workers}
+pin = {"true" if workers > 1 else "false"}
+[timeouts]
+client-idle = "10m"
+[limits]
+requests-per-connection = 1000000000
+[access-log]
+file = "{directory}/access.log"
+[[route]]
+hosts = ["localhost"]
+bucket = "bucket"
+region = "us-west-2"
+[route.upstream]
+connect = ["{f'127.0.0.1:{UPSTREAM_TLS}' if upstream_tls else f'http://127.0.0.1:{UPSTREAM_PLAIN}'}"]
+{"" if upstream_tls else "allow-plaintext = true"}
+{f'tls = {{ ca-file = "{PKI}/ca.pem" }}' if upstream_tls else ""}
+""",
+            encoding="utf-8",
+        )
+        return [self.program, "run", "--config", str(config)]
+
+
+class Nginx(Candidate):
+    def __init__(self, name, buffering, size, keepalive=True):
+        super().__init__(name, name.split("/")[0], "nginx", "combined format to a file, buffer=64k")
+        self.buffering, self.size, self.keepalive = buffering, size, keepalive
+
+    def prepare(self, directory, client_tls, upstream_tls, workers):
+        count = "16" if self.buffering == "on" else "8"
+        reuse = 'keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 600s;' if self.keepalive else ""
+        scheme, port = ("https", UPSTREAM_TLS) if upstream_tls else ("http", UPSTREAM_PLAIN)
+        version = 'proxy_http_version 1.1; proxy_set_header Connection "";' if self.keepalive else ""
+        tls = f"ssl_certificate {PKI}/chain.pem; ssl_certificate_key {PKI}/key.pem;" if client_tls else ""
+        config = directory / "nginx.conf"
+        config.write_text(
+            f"""
+user root; daemon off; worker_processes {workers};
+pid {directory}/nginx.pid; error_log {directory}/error.log warn;
+events {{ worker_connections 19000; }}
+http {{
+  access_log {directory}/access.log combined buffer=64k flush=1s;
+  keepalive_requests 1000000000; keepalive_timeout 600s; client_max_body_size 0; tcp_nodelay on;
+  client_body_temp_path {directory}/body; proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/f; uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s;
+  client_body_buffer_size {self.size}; proxy_request_buffering off; proxy_max_temp_file_size 0;
+  proxy_buffering {self.buffering}; proxy_buffer_size {self.size}; proxy_buffers {count} {self.size};
+  proxy_busy_buffers_size {2 * int(self.size[:-1])}k;
+  ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:tls:32m; ssl_buffer_size 16k;
+  upstream s3 {{ server 127.0.0.1:{port}; {reuse} }}
+  server {{
+    listen 127.0.0.1:{PORT} {"ssl" if client_tls else ""} backlog=4096; server_name localhost; {tls}
+    location / {{
+      proxy_pass {scheme}://s3; {version} proxy_set_header Host {S3_NAME};
+      proxy_ssl_protocols TLSv1.2 TLSv1.3; proxy_ssl_verify on; proxy_ssl_trusted_certificate {PKI}/ca.pem;
+      proxy_ssl_name {S3_NAME}; proxy_ssl_server_name on; proxy_ssl_session_reuse on;
+    }}
+  }}
+}}
+""",
+            encoding="utf-8",
+        )
+        return ["nginx", "-p", str(directory), "-c", str(config)]
+
+
+class Haproxy(Candidate):
+    def __init__(self, name, size, forced):
+        super().__init__(name, "haproxy", "haproxy", "none: it only writes to syslog")
+        self.size, self.forced = size, forced
+
+    def prepare(self, directory, client_tls, upstream_tls, workers):
+        splice = "option splice-request\n  option splice-response" if self.forced else "option splice-auto"
+        bind = f"ssl crt {PKI}/both.pem" if client_tls else ""
+        port = UPSTREAM_TLS if upstream_tls else UPSTREAM_PLAIN
+        server = f"ssl verify required ca-file {PKI}/ca.pem verifyhost {S3_NAME} sni str({S3_NAME})" if upstream_tls else ""
+        config = directory / "haproxy.cfg"
+        config.write_text(
+            f"""
+global
+  nbthread {workers}
+  maxconn 10400
+  maxpipes 256
+  no strict-limits
+  tune.bufsize {self.size}
+  tune.pipesize 1048576
+  tune.ssl.cachesize 100000
+  ssl-default-bind-options ssl-min-ver TLSv1.2
+  ssl-default-server-options ssl-min-ver TLSv1.2
+defaults
+  mode http
+  maxconn 10400
+  timeout client 600s
+  timeout server 600s
+  timeout connect 5s
+  timeout http-keep-alive 600s
+  http-reuse always
+  {splice}
+frontend clients
+  bind 127.0.0.1:{PORT} backlog 4096 {bind}
+  http-request set-header Host {S3_NAME}
+  default_backend s3
+backend s3
+  server s3 127.0.0.1:{port} {server}
+""",
+            encoding="utf-8",
+        )
+        return ["haproxy", "-db", "-f", str(config)]
+
+
+# Where the certificates are; set by the run.
+PKI = ""
+
+NGINX = [
+    Nginx("nginx/off-64k", "off", "64k"),
+    Nginx("nginx/off-256k", "off", "256k"),
+    Nginx("nginx/on-16x64k", "on", "64k"),
+]
+HAPROXY = [
+    Haproxy("haproxy/16k-auto", 16384, False),
+    Haproxy("haproxy/64k-auto", 65536, False),
+    Haproxy("haproxy/16k-forced", 16384, True),
+    Haproxy("haproxy/64k-forced", 65536, True),
+]
+NGINX_DEFAULT = Nginx("nginx-default", "on", "8k", keepalive=False)
+PEERS = {candidate.name: candidate for candidate in [*NGINX, *HAPROXY]}
+
+
+def make_certificates(directory):
+    """A CA and one certificate for both names, ECDSA P-256, in `directory`."""
+    global PKI
+    PKI = str(directory)
+    quiet = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": directory}
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    (directory / "names.txt").write_text(f"subjectAltName=DNS:localhost,DNS:{S3_NAME}\n", encoding="utf-8")
+    subprocess.run(["openssl", "req", "-x509", *curve, "-keyout", "ca.key", "-out", "ca.pem", "-days", "30",
+                    "-subj", "/CN=filmgate bench CA"], **quiet)
+    subprocess.run(["openssl", "req", *curve, "-keyout", "key.pem", "-out", "request.pem", "-subj", "/CN=localhost"],
+                   **quiet)
+    subprocess.run(["openssl", "x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key",
+                    "-CAcreateserial", "-days", "30", "-extfile", "names.txt", "-out", "chain.pem"], **quiet)
+    (directory / "both.pem").write_text((directory / "chain.pem").read_text() + (directory / "key.pem").read_text())
+    os.chmod(directory / "key.pem", 0o600)
+    os.chmod(directory / "both.pem", 0o600)

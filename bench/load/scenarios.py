@@ -1,0 +1,215 @@
+"""What is measured: one function a kind, each of which starts a new proxy, measures it once and gives the numbers."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import candidates
+import machine
+
+SIZES = {"1k": 1 << 10, "16k": 1 << 14, "256k": 1 << 18, "16m": 1 << 24, "1g": 1 << 30}
+CONNECTIONS = {"1k": 64, "16k": 64, "256k": 16, "16m": 4, "1g": 1}
+SMALL = ("1k", "16k")
+# Requests a second of the latency scenario.
+RATE = 6000
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    name: str
+    kind: str
+    unit: str
+    method: str = "GET"
+    size: str = "1k"
+    client_tls: bool = False
+    upstream_tls: bool = False
+    connections: int = 64
+
+
+def relay(method, size, path):
+    unit = "CPU-s/100k requests" if size in SMALL else "CPU-s/GB"
+    client_tls, upstream_tls = {"plain": (False, False), "tls": (True, True), "mixed": (True, False)}[path]
+    return Scenario(f"{method.lower()}-{size}-{path}", "relay", unit, method, size, client_tls, upstream_tls,
+                    CONNECTIONS[size])
+
+
+def quick():
+    wanted = [("GET", "1k"), ("GET", "16k"), ("GET", "16m"), ("PUT", "16m")]
+    return [relay(method, size, path) for path in ("tls", "plain") for method, size in wanted]
+
+
+def full():
+    relays = [relay(method, size, path) for path in ("tls", "plain") for size in SIZES for method in ("GET", "PUT")]
+    others = [relay("GET", "16m", "mixed")]
+    for path, tls in (("plain", False), ("tls", True)):
+        others.append(Scenario(f"rate-1k-{path}", "rate", "µs added p50", client_tls=tls, upstream_tls=tls))
+        for word, count in (("1k", 1000), ("10k", 10000)):
+            others.append(Scenario(f"idle-{word}-{path}", "idle", "bytes/connection", client_tls=tls, upstream_tls=tls,
+                                   connections=count))
+    for word in ("full", "resumed"):
+        others.append(Scenario(f"handshake-{word}", "handshake", "CPU-ms/connection", client_tls=True,
+                               upstream_tls=True, connections=16))
+    others.append(Scenario("upstream-handshakes", "reuse", "handshakes/million requests", client_tls=True,
+                           upstream_tls=True))
+    others.append(Scenario("workers-1", "workers", "CPU-s/100k requests", client_tls=True, upstream_tls=True))
+    others.append(Scenario("workers-2", "workers", "CPU-s/100k requests", client_tls=True, upstream_tls=True))
+    return relays + others
+
+
+class Bench:
+    """The two ends, and the length of a measurement."""
+
+    def __init__(self, binary, directory, seconds, warmup=0.4):
+        self.binary, self.directory, self.seconds, self.warmup = str(binary), directory, seconds, warmup
+        pki = candidates.PKI
+        self.upstream = subprocess.Popen(
+            ["taskset", "-c", "0", self.binary, "upstream", "--plain", f"127.0.0.1:{candidates.UPSTREAM_PLAIN}", "--tls",
+             f"127.0.0.1:{candidates.UPSTREAM_TLS}", "--certificate", f"{pki}/chain.pem", "--key", f"{pki}/key.pem",
+             "--seconds", "7200"])
+        os.sched_setaffinity(0, {0})
+        for _ in range(200):
+            try:
+                self.counts()
+                return
+            except OSError:
+                time.sleep(0.02)
+        raise SystemExit("the upstream did not start")
+
+    def close(self):
+        self.upstream.kill()
+        self.upstream.wait()
+
+    def counts(self):
+        """What the upstream has seen so far."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{candidates.UPSTREAM_PLAIN}/-/counts", timeout=5) as answer:
+            return json.load(answer)
+
+    def command(self, kind, scenario, port, words):
+        tls = ["--roots", f"{candidates.PKI}/ca.pem"] if scenario.client_tls else []
+        return ["taskset", "-c", "0", self.binary, kind, "--address", f"127.0.0.1:{port}", "--method", scenario.method,
+                "--path", f"/{scenario.size}", "--connections", str(scenario.connections), *tls, *map(str, words)]
+
+    def load(self, scenario, *words, port=candidates.PORT, watch=None):
+        watched = ["--watch", watch] if watch else []
+        done = subprocess.run(self.command("client", scenario, port, [*words, *watched]), capture_output=True, text=True,
+                              timeout=120, check=False)
+        if done.returncode:
+            stalled = "did not end in time" in done.stderr
+            raise (Stalled if stalled else WrongAnswer)(done.stderr.strip())
+        return json.loads(done.stdout)
+
+    def measure(self, scenario, candidate):
+        """One measurement with a new process; the value that counts is `value`, in the scenario's unit. None when a peer
+        left a response unfinished."""
+        cores = "0,1" if scenario.name == "workers-2" else "1"
+        with tempfile.TemporaryDirectory(dir=self.directory) as directory:
+            process = candidate.start(directory, scenario.client_tls, scenario.upstream_tls, cores)
+            try:
+                return KINDS[scenario.kind](self, scenario, process.pid)
+            except Stalled as stalled:
+                print(f"{candidate.name} in {scenario.name}: {stalled}", file=sys.stderr)
+                if candidate.peer == "filmgate":
+                    raise
+                return None
+            except WrongAnswer as wrong:
+                errors = (pathlib.Path(directory) / "errors.txt").read_text()[-2000:]
+                raise SystemExit(f"{candidate.name} in {scenario.name}: {wrong}\n{errors}") from wrong
+            finally:
+                candidates.stop(process)
+
+
+class WrongAnswer(Exception):
+    """The client received something else than what it asked for."""
+
+
+class Stalled(Exception):
+    """A response stopped in the middle."""
+
+
+def measure_relay(bench, scenario, watch):
+    result = bench.load(scenario, "--seconds", bench.seconds, "--warmup", bench.warmup, watch=watch)
+    work = result["requests"] / 1e5 if scenario.size in SMALL else result["bytes"] / 1e9
+    result["value"] = result["cpu_s"] / work
+    return result
+
+
+def measure_rate(bench, scenario, watch):
+    words = ["--seconds", max(2, bench.seconds), "--warmup", 1]
+    port = candidates.UPSTREAM_TLS if scenario.upstream_tls else candidates.UPSTREAM_PLAIN
+    for rate in (RATE, RATE // 2, RATE // 4):
+        direct = bench.load(scenario, *words, "--rate", rate, port=port)
+        result = bench.load(scenario, *words, "--rate", rate, watch=watch)
+        # A backlog says that the rate was not kept up.
+        if result["unsent"] < rate / 20:
+            break
+    result["rate"] = rate
+    result["value"] = result["p50_us"] - direct["p50_us"]
+    result["added_p99_us"] = result["p99_us"] - direct["p99_us"]
+    result["direct_p50_us"], result["direct_p99_us"] = direct["p50_us"], direct["p99_us"]
+    return result
+
+
+def measure_idle(bench, scenario, watch):
+    # The upstream connections of the first load are gone before and after.
+    settle = 6
+    busy = dataclasses.replace(scenario, connections=64)
+    bench.load(busy, "--seconds", 0.5, watch=watch)
+    time.sleep(settle)
+    share, slab = machine.memory(watch)
+    holder = subprocess.Popen(bench.command("idle", scenario, candidates.PORT, []), stdin=subprocess.PIPE,
+                              stdout=subprocess.PIPE, text=True)
+    try:
+        if holder.stdout.readline().strip() != "ready":
+            raise WrongAnswer("the idle connections could not be opened")
+        time.sleep(settle)
+        share_now, slab_now = machine.memory(watch)
+        holder.stdin.close()
+        result = json.loads(holder.stdout.read())
+    finally:
+        holder.kill()
+        holder.wait()
+    if result["lost"]:
+        raise WrongAnswer(f"{result['lost']} idle connections were closed")
+    result["value"] = (share_now - share) / scenario.connections
+    result["rest_bytes"] = share
+    result["slab_bytes"] = (slab_now - slab) / scenario.connections
+    return result
+
+
+def measure_handshake(bench, scenario, watch):
+    resume = "no" if scenario.name.endswith("full") else "yes"
+    result = bench.load(scenario, "--seconds", bench.seconds, "--warmup", bench.warmup, "--fresh", "yes", "--resume",
+                        resume, watch=watch)
+    made = result["full_handshakes"] + result["resumed_handshakes"]
+    wanted = result["full_handshakes" if resume == "no" else "resumed_handshakes"]
+    result["value"] = result["cpu_s"] * 1000 / made
+    result["per_second"] = made / result["seconds"]
+    result["share_as_wanted"] = wanted / made
+    return result
+
+
+def measure_reuse(bench, scenario, watch):
+    before = bench.counts()
+    result = bench.load(scenario, "--seconds", 3 * bench.seconds, watch=watch)
+    after = bench.counts()
+    grown = {name: after[name] - before[name] for name in after}
+    result.update({f"upstream_{name}": count for name, count in grown.items()})
+    handshakes = grown["full_handshakes"] + grown["resumed_handshakes"]
+    result["value"] = handshakes / grown["requests"] * 1e6
+    return result
+
+
+KINDS = {
+    "relay": measure_relay,
+    "rate": measure_rate,
+    "idle": measure_idle,
+    "handshake": measure_handshake,
+    "reuse": measure_reuse,
+    "workers": measure_relay,
+}
