@@ -24,6 +24,7 @@ use crate::buffer::Buffer;
 use crate::clock::{Deadline, Instant};
 use crate::link::{Direction, KernelTls, Link, NotData, RecordKey};
 use crate::pipe::{Ends, Pipe};
+use kernel::InKernel;
 
 /// A connected TCP socket.
 ///
@@ -44,10 +45,8 @@ pub struct Stream {
     watch: RefCell<Option<Watch>>,
     /// What the kernel may be asked to do of TLS.
     kernel_tls: Option<KernelTls>,
-    /// Whether the kernel protects the records that go over it.
-    has_keys: Cell<bool>,
-    /// Nothing more is sent, not even a FIN.
-    is_aborted: Cell<bool>,
+    /// What the kernel does of it.
+    in_kernel: Cell<InKernel>,
 }
 
 impl Stream {
@@ -68,8 +67,7 @@ impl Stream {
             nonblocking: Cell::new(false),
             watch: RefCell::default(),
             kernel_tls: None,
-            has_keys: Cell::new(false),
-            is_aborted: Cell::new(false),
+            in_kernel: Cell::default(),
         }
     }
 
@@ -255,7 +253,7 @@ impl Link for Stream {
         let mut outcome = self.check_unbroken();
         while outcome.is_ok() && !from.is_empty() {
             outcome = self.set_nonblocking(false);
-            let mut op = sys::send(&self.socket, from, self.has_keys.get());
+            let mut op = sys::send(&self.socket, from, self.has_keys());
             let (mut result, buffer) = match self.writing.race(&mut op, until).await {
                 Some(done) => done,
                 None => {
@@ -350,7 +348,7 @@ impl Link for Stream {
     }
 
     fn is_broken(&self) -> bool {
-        self.is_aborted.get() || sys::is_broken(&self.socket)
+        self.check_unbroken().is_err() || sys::is_broken(&self.socket)
     }
 
     fn kernel_tls(&self) -> Option<KernelTls> {

@@ -12,7 +12,22 @@ use crate::clock::Deadline;
 use crate::link::{Direction, NotData, RecordKey};
 use crate::tls::TlsError;
 
+/// What the kernel's TLS has to do with a stream.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum InKernel {
+    #[default]
+    Nothing,
+    /// It protects the records.
+    Keys,
+    /// It did, or was to; nothing more is sent, not even a FIN.
+    BrokenOff,
+}
+
 impl Stream {
+    pub(super) fn has_keys(&self) -> bool {
+        self.in_kernel.get() == InKernel::Keys
+    }
+
     pub(super) fn take_over_records(&self, send: &RecordKey<'_>, receive: &RecordKey<'_>) -> io::Result<bool> {
         let attached = sys::attach_tls(&*self.socket);
         if let Err(error) = attached.and_then(|()| sys::set_record_key(&*self.socket, Direction::Send, send)) {
@@ -20,17 +35,17 @@ impl Stream {
             return Ok(false);
         }
         sys::set_record_key(&*self.socket, Direction::Receive, receive)?;
-        self.has_keys.set(true);
+        self.in_kernel.set(InKernel::Keys);
         Ok(true)
     }
 
     /// What an error of a receive means where the kernel protects the records.
     pub(super) fn explain(&self, error: io::Error) -> io::Error {
         match error.raw_os_error() {
-            Some(libc::EIO) if self.has_keys.get() => NotData.into(),
+            Some(libc::EIO) if self.has_keys() => NotData.into(),
             // Since Linux 6.14 nothing is opened between a key update and the new key.
-            Some(libc::EKEYEXPIRED) if self.has_keys.get() => TlsError::KernelKeys.into(),
-            Some(libc::EBADMSG | libc::EMSGSIZE) if self.has_keys.get() => TlsError::Decrypt.into(),
+            Some(libc::EKEYEXPIRED) if self.has_keys() => TlsError::KernelKeys.into(),
+            Some(libc::EBADMSG | libc::EMSGSIZE) if self.has_keys() => TlsError::Decrypt.into(),
             _ => error,
         }
     }
@@ -38,7 +53,7 @@ impl Stream {
     /// The same of a splice, which says otherwise that no data comes next.
     pub(super) fn explain_splice(&self, error: io::Error) -> io::Error {
         match error.raw_os_error() {
-            Some(libc::EINVAL) if self.has_keys.get() => NotData.into(),
+            Some(libc::EINVAL) if self.has_keys() => NotData.into(),
             _ => self.explain(error),
         }
     }
@@ -58,11 +73,14 @@ impl Stream {
         // A write that is under way ends by nothing but a FIN. It is no orderly end: close_notify is missing.
         let how = if self.writing.busy.get() { Shutdown::Both } else { Shutdown::Read };
         let _ = socket.shutdown(how);
-        self.is_aborted.set(true);
+        self.in_kernel.set(InKernel::BrokenOff);
     }
 
     pub(super) fn check_unbroken(&self) -> io::Result<()> {
-        if self.is_aborted.get() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        match self.in_kernel.get() {
+            InKernel::BrokenOff => Err(io::ErrorKind::ConnectionAborted.into()),
+            InKernel::Nothing | InKernel::Keys => Ok(()),
+        }
     }
 
     pub(super) async fn send_control(&self, kind: u8, content: &[u8], until: Deadline) -> io::Result<()> {
