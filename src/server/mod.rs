@@ -26,6 +26,7 @@ use crate::server::logging::AccessLogger;
 use crate::server::signals::{Signal, Signals};
 use crate::tls;
 use crate::tls::config::{ServerConfig, ServerOptions, TlsConfigError};
+use crate::worker::balance::Balance;
 use crate::worker::{self, Plan};
 
 /// Everything a gate needs to run, checked.
@@ -76,6 +77,7 @@ pub struct Gate {
     stops: Vec<Arc<Notify>>,
     admin: Option<Admin>,
     health: Arc<Health>,
+    balance: Option<Arc<Balance>>,
     access: AccessLogger,
     _resolver: Resolver,
 }
@@ -108,6 +110,7 @@ impl Gate {
         let http = bind_all(&options.http, None, &mut sockets)?;
         let (access, logger) = AccessLogger::start(options.access_log).map_err(StartError::AccessLog)?;
         let health = Arc::new(Health::default());
+        let balance = (count > 1).then(|| Balance::new(count, options.limits.connections_max));
         let routes = Arc::new(RouteTable::new(options.routes));
         let start_id = clock::now().wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) << 8;
         let (ready, is_ready) = mpsc::channel();
@@ -118,6 +121,7 @@ impl Gate {
             stops: Vec::new(),
             admin: None,
             health,
+            balance: balance.clone(),
             access: logger,
             _resolver: resolver,
         };
@@ -131,6 +135,7 @@ impl Gate {
             timeouts: options.timeouts.clone(),
             limits: options.limits.clone(),
             splice: options.splice,
+            balance: balance.clone(),
             access: access.another(),
             start_id,
             ready: ready.clone(),
@@ -175,6 +180,18 @@ impl Gate {
     #[must_use]
     pub fn https_addrs(&self) -> &[SocketAddr] {
         &self.https
+    }
+
+    /// Where it listens without TLS.
+    #[must_use]
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// Client connections of each shard. Empty when there is only one, which has nobody to show them to.
+    #[must_use]
+    pub fn connections(&self) -> Vec<usize> {
+        self.balance.as_ref().map(|balance| balance.connections()).unwrap_or_default()
     }
 
     /// Opens the access log anew, after somebody has moved the file away.
