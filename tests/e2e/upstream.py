@@ -65,9 +65,9 @@ class Peer:
             request.whole = len(request.body) == length
 
     def finish(self) -> None:
-        """Ends in good order: close_notify, then FIN."""
+        """Ends in good order: close_notify, then FIN, without waiting for the other side's, as storage servers do."""
         if isinstance(self.sock, ssl.SSLSocket):
-            self.sock.settimeout(2)
+            self.sock.settimeout(0)
             try:
                 self.sock = self.sock.unwrap()
             except (OSError, ValueError):
