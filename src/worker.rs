@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::access::AccessSink;
-use crate::clock;
+use crate::clock::{self, Deadline};
 use crate::net::dial::Dialer;
 use crate::net::listen::{Arrival, Listener};
 use crate::net::resolve::Addresses;
@@ -129,18 +129,30 @@ struct Door {
     member: Option<Rc<Member>>,
 }
 
+impl Door {
+    /// Hands a client over to a shard with less to do, or returns it. A full shard looks for another, or for a seat of its
+    /// own, until there is one.
+    async fn show_on<S: AccessSink>(&self, mut arrival: Arrival, shard: &Shard<Dialer, S>) -> Option<Arrival> {
+        let Some(member) = &self.member else { return Some(arrival) };
+        // Others are about to leave as well.
+        while !shard.is_draining() {
+            arrival = member.hand_over(arrival, self.index)?;
+            if clock::within(Deadline::after(LOOK_AGAIN), shard.below_max()).await.is_some() {
+                break;
+            }
+        }
+        Some(arrival)
+    }
+}
+
 /// Takes clients until the listener closes.
 async fn accept<S: AccessSink + 'static>(door: Door, shard: Rc<Shard<Dialer, S>>) {
     loop {
-        shard.below_max().await;
+        if door.member.is_none() {
+            shard.below_max().await;
+        }
         let Some(arrival) = door.listener.arrival().await else { return };
-        // Others are about to leave as well.
-        let member = door.member.as_ref().filter(|_| !shard.is_draining());
-        let stays = match member {
-            Some(member) => member.hand_over(arrival, door.index),
-            None => Some(arrival),
-        };
-        if let Some(arrival) = stays {
+        if let Some(arrival) = door.show_on(arrival, &shard).await {
             seat(arrival, door.tls.clone(), &shard).await;
         }
     }
@@ -181,4 +193,8 @@ async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Du
     }
 }
 
+/// How often a full shard looks whether another has become less so.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often a shard that has given up looks for clients that were still in a queue.
 const ABORT_AGAIN: Duration = Duration::from_millis(500);

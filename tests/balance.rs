@@ -237,8 +237,10 @@ fn whoever_has_connected_and_asked_is_answered_however_soon_the_gate_stops() {
             let gate = gate(workers);
             let mut clients: Vec<_> = (0..24).map(|_| connect(gate.http_addrs()[0])).collect();
             clients.iter_mut().for_each(|client| ask(client, "/ping"));
-            gate.stop().unwrap();
+            let stopping = thread::spawn(move || gate.stop());
             let answers: Vec<_> = clients.iter_mut().map(answer).collect();
+            drop(clients);
+            stopping.join().unwrap().unwrap();
             assert!(answers.iter().all(|answer| *answer == Some(200)), "{workers} workers: {answers:?}");
         }
     }

@@ -203,19 +203,19 @@ impl Seen {
 /// The shard with least to do, if that is so much less than `own` has to do that a connection had better go there.
 ///
 /// Among few connections any lead counts: one more film on a core is much. Among many a small lead costs less than
-/// carrying connections from core to core, but it never comes to a long body.
+/// carrying connections from core to core, but it never comes to a long body. A full shard takes any that is not.
 fn lighter(shards: impl Iterator<Item = Seen>, own: usize, connections_max: usize) -> Option<usize> {
-    let (mut own_weight, mut least) = (0, None);
+    let (mut own_weight, mut is_full, mut least) = (0, false, None);
     for (number, seen) in shards.enumerate() {
         if number == own {
-            own_weight = seen.weight;
+            (own_weight, is_full) = (seen.weight, seen.connections >= connections_max);
         } else if seen.connections < connections_max && least.is_none_or(|(_, weight)| seen.weight < weight) {
             least = Some((number, seen.weight));
         }
     }
     let (number, weight) = least?;
     let margin = (weight / CONNECTIONS_PER_LEAD).min(limits::LONG_BODY_WEIGHT / 2);
-    (own_weight > weight + margin).then_some(number)
+    (is_full || own_weight > weight + margin).then_some(number)
 }
 
 /// A shard may be ahead by one connection for so many that the other has.

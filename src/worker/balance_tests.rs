@@ -2,6 +2,7 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::*;
+use crate::clock::{self, Deadline};
 
 const NO_MAX: usize = 1000;
 
@@ -15,7 +16,7 @@ fn arrival() -> (Arrival, TcpStream) {
 
 fn run<T>(future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(Duration::from_secs(20), future).await.expect("it hangs") })
+    runtime.block_on(async { clock::within(Deadline::after(Duration::from_secs(20)), future).await.expect("it hangs") })
 }
 
 /// Has shard `number` accept so many connections and seat those that it keeps.
@@ -53,6 +54,8 @@ fn a_connection_goes_to_the_least_loaded_shard_if_that_is_well_ahead() {
         (&[busy(900, 2), busy(900, 1)], 0, Some(1)),
         (&[busy(999, 9), idle(1000)], 0, None),
         (&[busy(999, 9), idle(1000), busy(999, 8)], 0, Some(2)),
+        (&[idle(1000), busy(999, 90), busy(998, 80)], 0, Some(2)),
+        (&[idle(1000), idle(1000)], 0, None),
     ];
     for (row, (shards, own, expected)) in table.iter().enumerate() {
         assert_eq!(lighter(shards.iter().copied(), *own, NO_MAX), *expected, "row {row}");
