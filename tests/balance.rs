@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -56,8 +56,10 @@ fn show(mut stream: TcpStream, goes_on: &(Mutex<bool>, Condvar)) {
     }
 }
 
-fn film() -> Vec<u8> {
-    (0..FILM_BYTES).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect()
+fn film() -> &'static [u8] {
+    static FILM: LazyLock<Vec<u8>> =
+        LazyLock::new(|| (0..FILM_BYTES).map(|i| (i ^ (i >> 8) ^ (i >> 16)) as u8).collect());
+    &FILM
 }
 
 /// A head without its body, or `None` at the end of the stream.
