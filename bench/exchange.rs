@@ -1,13 +1,12 @@
 //! What a whole exchange costs without a socket: client, gate and storage in one thread (`cargo bench --bench exchange`).
-//!
-//! `FILMGATE_EXCHANGES=N` makes N plain exchanges of 1 KB instead of measuring, for a profiler that counts.
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 mod memory;
 
 use memory::{Speaking, with_client};
 
+#[expect(clippy::disallowed_methods, reason = "a bench measures how long things take")]
 fn exchange(c: &mut Criterion) {
     let mut group = c.benchmark_group("exchange");
     for (speaking, name) in [(Speaking::Plain, "plain"), (Speaking::Tls, "TLS")] {
@@ -30,15 +29,5 @@ fn exchange(c: &mut Criterion) {
     group.finish();
 }
 
-fn main() {
-    if let Some(number) = std::env::var("FILMGATE_EXCHANGES").ok().and_then(|number| number.parse().ok()) {
-        return with_client(Speaking::Plain, 1024, async |client| {
-            for _ in 0..number {
-                client.exchange().await;
-            }
-        });
-    }
-    let mut criterion = Criterion::default().configure_from_args();
-    exchange(&mut criterion);
-    criterion.final_summary();
-}
+criterion_group!(exchanges, exchange);
+criterion_main!(exchanges);

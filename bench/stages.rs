@@ -1,75 +1,31 @@
 //! What each stage of the line costs, without a socket: `cargo bench --bench stages`.
 
 use std::hint::black_box;
-use std::time::Duration;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use filmgate::access::{AccessRecord, RequestId, Said};
 use filmgate::buffer::Buffer;
 use filmgate::clock;
-use filmgate::http::body::{Chunked, Reader};
 use filmgate::http::framing;
 use filmgate::http::head::{RequestHead, ResponseHead, Scan, Version};
 use filmgate::limits::BUFFER_BYTES;
-use filmgate::policy::route::{Mode, Route, RouteTable, UpstreamHost};
 use filmgate::proxy::forward::{self, After, Sending};
-use filmgate::s3::target::Target;
 use filmgate::tls::config::{self, ClientOptions, Identity, Records, ServerOptions};
 use filmgate::tls::session::Session;
 
-const HOST: &str = "s3-proxy.mystudio.com";
+#[path = "memory/samples.rs"]
+mod samples;
+mod steps;
+
+use samples::{HOST, request_head, response_head, routes};
+use steps::{MOVIE_BYTES, Record, chunked_body, skim};
+
 const BODY_BYTES: usize = 64 * 1024;
 const ROUTES: usize = 16;
-
-/// What a browser sends for a version's movie: a link presigned with temporary credentials, 1.3 KB in all.
-fn request_head() -> Vec<u8> {
-    let token = "IQoJb3JpZ2luX2VjEJr%2F%2F%2F%2F%2FwEaCXVzLXdlc3QtMiJHMEUCIQD4".repeat(8);
-    let head = format!(
-        "GET /0a1b2c3d/4e5f6a7b/Version/112358/sq010_sh0420_comp_v017.mov?response-content-disposition=filename%3D%22\
-         sq010_sh0420_comp_v017.mov%22&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=ASIAEXAMPLEEXAMPLE00%2F20260101\
-         %2Fus-west-2%2Fs3%2Faws4_request&X-Amz-Date=20260101T000000Z&X-Amz-Expires=900&X-Amz-SignedHeaders=host&\
-         X-Amz-Security-Token={token}&X-Amz-Signature={signature} HTTP/1.1\r\n\
-         Host: {HOST}\r\n\
-         User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\
-         \r\nAccept: */*\r\nAccept-Encoding: identity;q=1, *;q=0\r\nAccept-Language: en-US,en;q=0.9\r\n\
-         Referer: https://mystudio.shotgrid.autodesk.com/\r\nRange: bytes=0-\r\nSec-Fetch-Dest: video\r\n\
-         Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Site: cross-site\r\nConnection: keep-alive\r\n\r\n",
-        signature = "0123456789abcdef".repeat(4),
-    );
-    assert!((1250..1400).contains(&head.len()), "{} bytes", head.len());
-    head.into_bytes()
-}
-
-/// What S3 answers to it.
-fn response_head() -> Vec<u8> {
-    let head = "HTTP/1.1 206 Partial Content\r\n\
-        x-amz-id-2: Uuag1LuByRx9e6j5Onimru9pO4ZVKnJ2Qz7/C1NPcfTWAtRPfTaOFgZ0Jk6SEXAMPLEw1u8f0aKt=\r\n\
-        x-amz-request-id: 656C76696E6727732\r\nDate: Thu, 01 Jan 2026 00:00:01 GMT\r\n\
-        Last-Modified: Wed, 31 Dec 2025 18:12:45 GMT\r\nETag: \"d41d8cd98f00b204e9800998ecf8427e-17\"\r\n\
-        x-amz-server-side-encryption: AES256\r\nx-amz-version-id: 3HL4kqtJvjVBH40Nrjfkd.EXAMPLE\r\n\
-        Content-Disposition: filename=\"sq010_sh0420_comp_v017.mov\"\r\nAccept-Ranges: bytes\r\n\
-        Content-Range: bytes 0-142606335/142606336\r\nContent-Type: video/quicktime\r\nContent-Length: 142606336\r\n\
-        Server: AmazonS3\r\n\r\n";
-    head.as_bytes().to_vec()
-}
-
-fn routes() -> RouteTable {
-    let route = |number: usize| Route {
-        hosts: if number == 0 { vec![HOST.into()] } else { vec![format!("media-{number:02}.mystudio.com")] },
-        default: false,
-        bucket: format!("mystudio-media-{number:02}"),
-        region: "us-west-2".into(),
-        mode: Mode::PassThrough,
-        host: UpstreamHost::Replace(format!("mystudio-media-{number:02}.s3.us-west-2.amazonaws.com")),
-        upstream: number,
-    };
-    RouteTable::new((0..ROUTES).map(route).collect())
-}
 
 fn request(c: &mut Criterion) {
     let block = request_head();
     let parsed = RequestHead::parse(&block).unwrap();
-    let routes = routes();
+    let routes = routes(ROUTES);
     let route = routes.find(HOST.as_bytes()).unwrap();
     let mut group = c.benchmark_group("request");
     group.throughput(Throughput::Bytes(block.len() as u64));
@@ -98,7 +54,7 @@ fn request(c: &mut Criterion) {
 }
 
 fn routing(c: &mut Criterion) {
-    let routes = routes();
+    let routes = routes(ROUTES);
     let mut group = c.benchmark_group("routing");
     group.throughput(Throughput::Elements(1));
     for (case, authority, known) in
@@ -114,7 +70,7 @@ fn routing(c: &mut Criterion) {
 }
 
 fn response(c: &mut Criterion) {
-    let block = response_head();
+    let block = response_head(MOVIE_BYTES);
     let parsed = ResponseHead::parse(&block).unwrap();
     let body = framing::response(&parsed, &block, b"GET").unwrap();
     let mut group = c.benchmark_group("response");
@@ -142,18 +98,9 @@ fn chunked(c: &mut Criterion) {
     let mut group = c.benchmark_group("chunked");
     group.throughput(Throughput::Bytes(BODY_BYTES as u64));
     for chunk_bytes in [256, 8 * 1024, BODY_BYTES] {
-        let mut wire = Vec::new();
-        for _ in 0..BODY_BYTES / chunk_bytes {
-            wire.extend_from_slice(format!("{chunk_bytes:x}\r\n").as_bytes());
-            wire.resize(wire.len() + chunk_bytes, b'x');
-            wire.extend_from_slice(b"\r\n");
-        }
-        wire.extend_from_slice(b"0\r\n\r\n");
+        let wire = chunked_body(BODY_BYTES, chunk_bytes);
         group.bench_function(BenchmarkId::new("validate, bytes a chunk", chunk_bytes), |b| {
-            b.iter(|| {
-                let skim = Reader::Chunked(Chunked::new()).skim(black_box(&wire)).unwrap();
-                assert!(skim.done && skim.payload == BODY_BYTES);
-            });
+            b.iter(|| assert_eq!(skim(black_box(&wire)), BODY_BYTES));
         });
     }
     group.finish();
@@ -278,43 +225,11 @@ fn sealed(session: &mut Session, plain: &[u8]) -> Vec<u8> {
 
 /// One access record as the line fills it in, and its line of JSON.
 fn record(c: &mut Criterion) {
-    let (request, response) = (request_head(), response_head());
-    let head = RequestHead::parse(&request).unwrap();
-    let answer = ResponseHead::parse(&response).unwrap();
-    let target = Target::parse(framing::origin_target(&head, &request));
-    let (client, upstream) = ("192.0.2.7:50123".parse().unwrap(), "52.218.1.2:443".parse().unwrap());
-    let mut memory = String::new();
-    let mut out = Vec::with_capacity(BODY_BYTES);
+    let mut record = Record::new();
     let mut group = c.benchmark_group("access");
     group.throughput(Throughput::Elements(1));
     group.bench_function("record, filled in and written", |b| {
-        b.iter(|| {
-            let mut record = AccessRecord::reusing(std::mem::take(&mut memory), clock::now().wall, client);
-            record.id = Some(RequestId { prefix: 0x18a2_5f3c_9d01_0000, number: 4711 });
-            record.tls = Some("1.3");
-            record.say(Said::Host, HOST);
-            record.say(Said::Method, head.method(&request));
-            record.operation = Some("GetObject");
-            record.say_decoded(Said::Key, black_box(target.escaped_key()));
-            for (what, name) in [(Said::Range, "range"), (Said::UserAgent, "user-agent")] {
-                record.say(what, head.fields.get(&request, name).unwrap());
-            }
-            record.say(Said::Bucket, "mystudio-media-00");
-            record.upstream = Some(upstream);
-            record.upstream_reused = true;
-            record.status = Some(answer.status);
-            for (what, name) in [(Said::S3RequestId, "x-amz-request-id"), (Said::S3Id2, "x-amz-id-2")] {
-                record.say(what, answer.fields.get(&response, name).unwrap());
-            }
-            record.bytes_out = 142_606_336;
-            record.ttfb = Some(Duration::from_micros(12_345));
-            record.total = Duration::from_micros(2_345_678);
-            record.upstream_time = Some(Duration::from_micros(2_345_000));
-            out.clear();
-            record.write_json(&mut out);
-            memory = record.into_memory();
-            out.len()
-        });
+        b.iter(|| record.write(clock::now().wall));
     });
     group.finish();
 }

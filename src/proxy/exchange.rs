@@ -225,7 +225,8 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         loop {
             let lease = match reused.take() {
                 Some(lease) => lease,
-                None => upstream.open(&shard.dial, &shard.buffers, &shard.timeouts).await?,
+                // In a box: connections are opened rarely, and what that needs would be part of every idle client.
+                None => Box::pin(upstream.open(&shard.dial, &shard.buffers, &shard.timeouts)).await?,
             };
             story.upstream(lease.wire().peer(), lease.is_reused());
             let mut out = shard.buffers.take();

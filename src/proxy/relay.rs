@@ -130,8 +130,8 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             (self.send(turn, out, upload).await, self.receive(turn, head).await)
         } else {
             // In this order: a response and the end of the sending that brought it may be noticed in the same turn, and
-            // must not be taken for an early refusal.
-            tokio::join!(biased; self.send(turn, out, upload), self.receive(turn, head))
+            // must not be taken for an early refusal. In a box: the room for two halves is not for every idle connection.
+            Box::pin(async { tokio::join!(biased; self.send(turn, out, upload), self.receive(turn, head)) }).await
         };
         match (sent, received) {
             (Err(fault @ Failure::Client(_)), _) => Err(fault),

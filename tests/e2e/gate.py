@@ -12,8 +12,8 @@ import ports
 import wire
 from pki import Identity
 
-# `FILMGATE_PATH` forces one way for bodies between plain connections; without it the gate chooses.
-SPLICE_OF_PATH = {"splice": "always", "copy": "off"}
+# `FILMGATE_PATH` forces one way for every body: `transfer.splice` and `tls.records`. Without it the gate chooses.
+FORCED = {"splice": ("always", "own"), "copy": ("off", "library")}
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -147,6 +147,10 @@ class Gate:
             f'https = ["127.0.0.1:{self.https}"]\nhttp = {_toml(plain)}\nadmin = "127.0.0.1:{self.admin}"\n',
             f'[tls]\nmin-version = "{self.min_version}"\n',
         ]
+        path = os.environ.get("FILMGATE_PATH")
+        splice, records = FORCED[path] if path else (None, None)
+        if path:
+            parts.append(f"records = {_toml(records)}\n")
         if len(self.identities) == 1:
             only = self.identities[0]
             parts.append(f"certificate = {_toml(str(only.certificate))}\nprivate-key = {_toml(str(only.key))}\n")
@@ -158,8 +162,8 @@ class Gate:
         for section, values in (("timeouts", self.timeouts), ("limits", self.limits)):
             if values:
                 parts.append(f"[{section}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items()))
-        if path := os.environ.get("FILMGATE_PATH"):
-            parts.append(f"[transfer]\nsplice = {_toml(SPLICE_OF_PATH[path])}\n")
+        if path:
+            parts.append(f"[transfer]\nsplice = {_toml(splice)}\n")
         parts.append(f"[access-log]\nfile = {_toml(str(self.log))}\n")
         parts += [route.toml() for route in self.routes]
         return "".join(parts)
