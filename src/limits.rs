@@ -111,6 +111,16 @@ pub const UPSTREAM_FRESH: Duration = Duration::from_secs(1);
 /// Default number of client connections a shard accepts before it stops taking new ones.
 pub const SHARD_CONNECTIONS_MAX: usize = 16 * 1024;
 
+/// Fewest bytes still to come of a body that counts in its shard's load. Shorter ones are over before the next connection
+/// could be placed by them.
+pub const LONG_BODY_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Connections without a long body that weigh as much as a long body, when a new connection is placed.
+pub const LONG_BODY_WEIGHT: usize = 16;
+
+/// Accepted connections that may be on their way from other shards to one; beyond it they stay where they were accepted.
+pub const HANDED_OVER_MAX: usize = 1024;
+
 /// Idle upstream connections a shard keeps for one upstream.
 pub const UPSTREAM_IDLE_MAX: usize = 256;
 

@@ -1,5 +1,7 @@
 //! One shard: a thread on a core of its own with its own ring, listeners, buffers and upstream connections.
 
+pub mod balance;
+
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -10,10 +12,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::access::AccessSink;
-use crate::clock;
+use crate::clock::{self, Deadline};
 use crate::link::KernelTls;
 use crate::net::dial::Dialer;
-use crate::net::listen::{Accept, Listener};
+use crate::net::listen::{Arrival, Listener};
 use crate::net::resolve::Addresses;
 use crate::net::runtime;
 use crate::net::uring;
@@ -24,6 +26,7 @@ use crate::proxy::shard::Shard;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
 use crate::tls::config::{ClientConfig, ServerConfig};
+use balance::{Balance, Handed, Member};
 
 /// Everything one shard is made of.
 pub struct Plan<S> {
@@ -47,6 +50,8 @@ pub struct Plan<S> {
     pub splice: Splice,
     /// What the kernel is asked to do of TLS.
     pub kernel_tls: Option<KernelTls>,
+    /// Spreads connections over all shards, where there are several.
+    pub balance: Option<Arc<Balance>>,
     /// Takes access records.
     pub access: S,
     /// Differs from start to start; makes request ids unique.
@@ -80,12 +85,22 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
         plan.access,
         plan.start_id.wrapping_add(plan.number as u64),
     );
-    let shard = Rc::new(shard.with_pipes(Pipes::new(plan.splice, uring::pipe)));
-    let mut listeners = Vec::new();
-    for (socket, tls) in plan.listeners {
+    let member = plan.balance.map(|balance| Rc::new(balance.join(plan.number)));
+    let mut shard = shard.with_pipes(Pipes::new(plan.splice, uring::pipe));
+    if let Some(member) = &member {
+        shard = shard.with_load(member.load());
+    }
+    let shard = Rc::new(shard);
+    let (sockets, tls): (Vec<_>, Vec<_>) = plan.listeners.into_iter().unzip();
+    let (mut listeners, mut entrances) = (Vec::new(), Vec::new());
+    for (index, socket) in sockets.into_iter().enumerate() {
         let listener = Rc::new(Listener::from_std(socket)?);
-        tokio::task::spawn_local(accept(Rc::clone(&listener), tls, plan.kernel_tls, Rc::clone(&shard)));
+        let door = Door { index, listener: Rc::clone(&listener), tls: tls[index].clone(), member: member.clone() };
+        entrances.push(tokio::task::spawn_local(accept(door, Rc::clone(&shard))));
         listeners.push(listener);
+    }
+    if let Some(member) = &member {
+        entrances.push(tokio::task::spawn_local(take_over(Rc::clone(member), tls, Rc::clone(&shard))));
     }
     // Nobody listens any more only when the process is already going down.
     let _ = plan.ready.send(plan.number);
@@ -95,40 +110,95 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     for listener in listeners {
         listener.close();
     }
+    if let Some(member) = member {
+        member.close();
+    }
     tokio::task::spawn_local(give_up(Rc::clone(&shard), drain));
+    for entrance in entrances {
+        // Who is still in a queue gets a seat before the last seat is found empty.
+        if let Err(error) = entrance.await {
+            tracing::error!(%error, "a listener ended early");
+        }
+    }
     shard.emptied().await;
     Ok(())
 }
 
-/// Takes clients until the listener closes.
-async fn accept<S: AccessSink + 'static>(
+/// One listener and what stands behind it.
+struct Door {
+    index: usize,
     listener: Rc<Listener>,
     tls: Option<Arc<ServerConfig>>,
-    kernel_tls: Option<KernelTls>,
-    shard: Rc<Shard<Dialer, S>>,
-) {
-    loop {
-        shard.below_max().await;
-        match listener.accept().await {
-            Accept::Client(stream, _) => {
-                let stream = stream.with_kernel_tls(kernel_tls);
-                let (tls, seat, shard) = (tls.clone(), shard.seat(), Rc::clone(&shard));
-                tokio::task::spawn_local(async move {
-                    connection::serve(stream, tls, shard).await;
-                    drop(seat);
-                });
+    member: Option<Rc<Member>>,
+}
+
+impl Door {
+    /// Hands a client over to a shard with less to do, or returns it. A full shard looks for another, or for a seat of its
+    /// own, until there is one.
+    async fn show_on<S: AccessSink>(&self, mut arrival: Arrival, shard: &Shard<Dialer, S>) -> Option<Arrival> {
+        let Some(member) = &self.member else { return Some(arrival) };
+        // Others are about to leave as well.
+        while !shard.is_draining() {
+            arrival = member.hand_over(arrival, self.index)?;
+            if clock::within(Deadline::after(LOOK_AGAIN), shard.below_max()).await.is_some() {
+                break;
             }
-            Accept::Closed => return,
+        }
+        Some(arrival)
+    }
+}
+
+/// Takes clients until the listener closes.
+async fn accept<S: AccessSink + 'static>(door: Door, shard: Rc<Shard<Dialer, S>>) {
+    loop {
+        if door.member.is_none() {
+            shard.below_max().await;
+        }
+        let Some(arrival) = door.listener.arrival().await else { return };
+        if let Some(arrival) = door.show_on(arrival, &shard).await {
+            seat(arrival, door.tls.clone(), &shard).await;
         }
     }
 }
 
-/// Breaks off what is still running when the time for leaving is up.
+/// Takes clients that other shards have accepted, until that is closed.
+async fn take_over<S: AccessSink + 'static>(
+    member: Rc<Member>,
+    tls: Vec<Option<Arc<ServerConfig>>>,
+    shard: Rc<Shard<Dialer, S>>,
+) {
+    while let Some(Handed { arrival, listener, claim }) = member.taken_over().await {
+        seat(arrival, tls[listener].clone(), &shard).await;
+        drop(claim);
+    }
+}
+
+/// Gives a client a seat, as soon as one is free, and begins to serve it.
+async fn seat<S: AccessSink + 'static>(arrival: Arrival, tls: Option<Arc<ServerConfig>>, shard: &Rc<Shard<Dialer, S>>) {
+    shard.below_max().await;
+    let (seat, shard) = (shard.seat(), Rc::clone(shard));
+    tokio::task::spawn_local(async move {
+        let stream = arrival.into_stream().with_kernel_tls(shard.dial.kernel_tls());
+        connection::serve(stream, tls, shard).await;
+        drop(seat);
+    });
+}
+
+/// Breaks off what is still running when the time for leaving is up, and whatever comes out of a queue after that.
 async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Duration) {
     tokio::time::sleep_until(clock::mono() + drain).await;
     let left = shard.connections();
     if left > 0 {
         tracing::warn!(left, "breaking off connections that did not finish within timeouts.drain");
+    }
+    loop {
         shard.abort();
+        tokio::time::sleep(ABORT_AGAIN).await;
     }
 }
+
+/// How often a full shard looks whether another has become less so.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How often a shard that has given up looks for clients that were still in a queue.
+const ABORT_AGAIN: Duration = Duration::from_millis(500);

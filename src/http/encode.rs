@@ -1,7 +1,9 @@
-//! Writing heads and chunk sizes. Header injection is impossible here, whatever the caller passes.
+//! Writing heads and chunk sizes. Header injection is impossible here, whatever the caller passes: what was not checked
+//! when it was read is checked when it is written.
 
 use std::fmt::{self, Write as _};
 
+use super::fields::Fields;
 use super::{is_target, is_token, is_value};
 use crate::buffer::Buffer;
 
@@ -53,6 +55,29 @@ impl<'a> HeadWriter<'a> {
             return self.spoil(EncodeError::Refused("a field"));
         }
         self.append(&[name, b": ", value, b"\r\n"])
+    }
+
+    /// The field lines of a parsed head whose names `keep` wants, in their order. `block` is what they were parsed from,
+    /// and has been checked then: neighbours are copied as they stand there, in one piece.
+    pub fn fields_of(&mut self, fields: &Fields, block: &[u8], mut keep: impl FnMut(&[u8]) -> bool) -> &mut Self {
+        if self.stage != Stage::Fields {
+            return self.spoil(EncodeError::Refused("a field"));
+        }
+        let mut run = 0..0;
+        for field in fields.as_slice().iter().filter(|field| keep(field.name.of(block))) {
+            match field.line(block) {
+                Some(line) if line.start == run.end => run.end = line.end,
+                Some(line) => {
+                    self.append(&[&block[run]]);
+                    run = line;
+                }
+                None => {
+                    self.append(&[&block[std::mem::take(&mut run)]]);
+                    self.field(field.name.of(block), field.value.of(block));
+                }
+            }
+        }
+        self.append(&[&block[run]])
     }
 
     /// One field line whose value is formatted in place: `field_fmt(b"Content-Length", format_args!("{length}"))`.
@@ -227,6 +252,7 @@ pub fn reason(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::head::RequestHead;
 
     /// What `write` makes of a buffer of `capacity` bytes that already holds `>`.
     fn written(capacity: usize, write: impl FnOnce(&mut HeadWriter<'_>)) -> Result<String, EncodeError> {
@@ -238,6 +264,32 @@ mod tests {
         let text = String::from_utf8_lossy(out.filled()).into_owned();
         assert!(result.is_ok() || text == ">", "an error left {text:?} behind");
         result.map(|()| text)
+    }
+
+    #[test]
+    fn fields_that_are_passed_on_read_as_if_written_one_by_one() {
+        let lines = "A: 1\r\nDrop: x\r\nb: 2\r\nC:3\r\nD:  4\r\nE: 5 \r\nF:\r\nG: \r\nH: a: b\r\ni: 9\r\ndrop: y\r\n";
+        let block = format!("GET / HTTP/1.1\r\n{lines}\r\n").into_bytes();
+        let head = RequestHead::parse(&block).unwrap();
+        for dropped in ["drop", "a", "i", "c", "none", "b"] {
+            let keep = |name: &[u8]| !name.eq_ignore_ascii_case(dropped.as_bytes());
+            let (mut passed, mut written) = (Buffer::detached(4096), Buffer::detached(4096));
+            let mut writer = HeadWriter::new(&mut passed);
+            writer.status_line(200, b"").fields_of(&head.fields, &block, keep);
+            writer.finish().unwrap();
+            let mut writer = HeadWriter::new(&mut written);
+            writer.status_line(200, b"");
+            for (name, value) in head.fields.iter(&block).filter(|(name, _)| keep(name)) {
+                writer.field(name, value);
+            }
+            writer.finish().unwrap();
+            assert_eq!(passed.filled(), written.filled(), "without {dropped}");
+        }
+        let mut small = Buffer::detached(40);
+        let mut writer = HeadWriter::new(&mut small);
+        writer.status_line(200, b"").fields_of(&head.fields, &block, |_| true);
+        assert_eq!(writer.finish(), Err(EncodeError::TooLarge));
+        assert!(small.is_empty());
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The field lines of a message head, as ranges into the block they were read from.
 
+use std::ops::Range;
+
 use super::{head::HeadError, trim};
 
 /// A range of bytes of a head block.
@@ -45,6 +47,11 @@ impl Span {
         self.start == self.end
     }
 
+    /// Offset behind the last byte within the block.
+    pub(super) fn end(self) -> usize {
+        self.end as usize
+    }
+
     /// Offset of the first byte within the block.
     #[must_use]
     pub fn start(self) -> usize {
@@ -59,6 +66,17 @@ pub struct Field {
     pub name: Span,
     /// The value. May be empty.
     pub value: Span,
+}
+
+impl Field {
+    /// Where its line is in the block, line end included, if it is written there as the gate would write it.
+    pub(super) fn line(self, block: &[u8]) -> Option<Range<usize>> {
+        let (name_end, value_end) = (self.name.end(), self.value.end());
+        let is_plain = self.value.start() == name_end + 2
+            && block.get(name_end..name_end + 2) == Some(b": ")
+            && block.get(value_end..value_end + 2) == Some(b"\r\n");
+        is_plain.then_some(self.name.start()..value_end + 2)
+    }
 }
 
 /// The field lines of one head, in the order they came in.

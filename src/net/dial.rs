@@ -44,6 +44,12 @@ impl Dialer {
         Self { kernel_tls, ..self }
     }
 
+    /// What the kernel may be asked to do of TLS.
+    #[must_use]
+    pub fn kernel_tls(&self) -> Option<KernelTls> {
+        self.kernel_tls
+    }
+
     /// Notes that `address` does not serve, so that others are preferred for a while. For failures that show only after
     /// the connection stands.
     pub fn blame(&self, address: SocketAddr) {

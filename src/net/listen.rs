@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -60,6 +61,26 @@ fn explain(address: SocketAddr, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {advice} ({error})"))
 }
 
+/// A client that was accepted and that nobody has talked to: it may still go to another thread.
+#[derive(Debug)]
+pub struct Arrival {
+    socket: OwnedFd,
+    from: SocketAddr,
+}
+
+impl Arrival {
+    /// `socket` is connected, blocking, and has its options from its listener.
+    pub(crate) fn new(socket: OwnedFd, from: SocketAddr) -> Self {
+        Self { socket, from }
+    }
+
+    /// The connection, on the ring of the calling thread.
+    #[must_use]
+    pub fn into_stream(self) -> Stream {
+        Stream::new(self.socket, self.from)
+    }
+}
+
 /// What an accept brought.
 #[derive(Debug)]
 pub enum Accept {
@@ -97,13 +118,24 @@ impl Listener {
         address.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
+    /// As [`arrival`](Self::arrival), for whoever serves the client on this thread.
+    pub async fn accept(&self) -> Accept {
+        match self.arrival().await {
+            Some(arrival) => {
+                let from = arrival.from;
+                Accept::Client(arrival.into_stream(), from)
+            }
+            None => Accept::Closed,
+        }
+    }
+
     /// Waits for the next client. To be awaited to its end, by one task.
     ///
     /// Failures are no outcome: a client that went away is skipped; when descriptors or memory have run out, or anything
     /// else is wrong, it says so in the log and tries again a little later.
     ///
-    /// After [`close`](Self::close) it yields the clients that were already connected, then [`Accept::Closed`].
-    pub async fn accept(&self) -> Accept {
+    /// After [`close`](Self::close) it yields the clients that were already connected, then nothing.
+    pub async fn arrival(&self) -> Option<Arrival> {
         loop {
             let outcome = match self.draining.get() {
                 None => sys::accept(&self.socket).await,
@@ -114,7 +146,7 @@ impl Listener {
                 }
             };
             let error = match outcome {
-                Ok((socket, from)) => return Accept::Client(Stream::new(socket, from), from),
+                Ok((socket, from)) => return Some(Arrival::new(socket, from)),
                 Err(error) => error,
             };
             match error.raw_os_error() {
@@ -138,11 +170,11 @@ impl Listener {
         }
     }
 
-    fn shut(&self) -> Accept {
+    fn shut(&self) -> Option<Arrival> {
         self.draining.set(Some(0));
         // Fails only when it has been done before.
         let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
-        Accept::Closed
+        None
     }
 
     async fn back_off(&self, error: &io::Error) {

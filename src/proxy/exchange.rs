@@ -126,6 +126,7 @@ where
     let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
     let mut upload =
         Upload::new(if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() }, first);
+    let _uploading = shard.carry(upload.reader.remaining());
     let conversed = cx.converse(route, sending, &mut upload, head, story).await;
     story.sent(upload.bytes);
     let (lease, received, client_holds_back) = conversed?;
@@ -160,7 +161,9 @@ where
     let mut delivered = Delivered::default();
     let mut from = received.buffer;
     from.consume(received.head_len);
-    let result = delivery.run(out, from, body.into(), &mut delivered).await;
+    let reader = Reader::from(body);
+    let _downloading = shard.carry(reader.remaining());
+    let result = delivery.run(out, from, reader, &mut delivered).await;
     story.delivered(&mut delivered);
     result?;
     match (delivered.is_clean, upstream_keeps) {

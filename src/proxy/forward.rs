@@ -64,7 +64,7 @@ pub fn request(
         UpstreamHost::Keep => authority(head, block).unwrap_or_default(),
     };
     writer.field(b"Host", host);
-    for (name, value) in fields.iter(block) {
+    writer.fields_of(fields, block, |name| {
         let dropped = match name.len() {
             4 => name.eq_ignore_ascii_case(b"host"),
             6 => name.eq_ignore_ascii_case(b"cookie") || name.eq_ignore_ascii_case(b"expect"),
@@ -72,11 +72,8 @@ pub fn request(
             14 => matches!(sending, Sending::Spooled(_)) && name.eq_ignore_ascii_case(b"content-length"),
             _ => false,
         };
-        if dropped || stays_behind(fields, block, name, sending == Sending::Chunked) {
-            continue;
-        }
-        writer.field(name, value);
-    }
+        !dropped && !stays_behind(fields, block, name, sending == Sending::Chunked)
+    });
     if expects_continue {
         writer.field(b"Expect", b"100-continue");
     }
@@ -143,11 +140,7 @@ pub fn response(
     let mut writer = HeadWriter::new(out);
     writer.status_line(head.status, head.reason.of(block));
     let chunked = body == ResponseBody::Chunked && client == Version::Http11;
-    for (name, value) in fields.iter(block) {
-        if !stays_behind(fields, block, name, chunked) {
-            writer.field(name, value);
-        }
-    }
+    writer.fields_of(fields, block, |name| !stays_behind(fields, block, name, chunked));
     if chunked {
         writer.field(b"Transfer-Encoding", b"chunked");
     }

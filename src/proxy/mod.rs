@@ -5,6 +5,7 @@ pub mod deliver;
 pub mod exchange;
 pub mod failure;
 pub mod forward;
+pub mod load;
 pub mod pump;
 pub mod relay;
 pub mod reply;

@@ -1,4 +1,4 @@
-//! What all connections of one shard share. Nothing in it is visible to another thread.
+//! What all connections of one shard share. Nothing in it is visible to another thread, but for its load.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -16,6 +16,7 @@ use crate::link::Dial;
 use crate::pipe::Pipes;
 use crate::policy::route::RouteTable;
 use crate::proxy::failure::Failure;
+use crate::proxy::load::{Carrying, Load};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
 
@@ -84,6 +85,20 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     #[must_use]
     pub fn with_pipes(self, pipes: Pipes) -> Self {
         Self { pipes, ..self }
+    }
+
+    /// The same shard, which lets others see its load. To be called before anybody is seated.
+    #[must_use]
+    pub fn with_load(self, load: Arc<Load>) -> Self {
+        Self { clients: Rc::new(Clients { load: Some(load), ..Clients::default() }), ..self }
+    }
+
+    /// Counts a body with so many bytes still to come (`None`: nobody knows) in the shard's load, if that is long and
+    /// anybody looks at the load.
+    #[must_use]
+    pub fn carry(&self, remaining: Option<u64>) -> Option<Carrying<'_>> {
+        let load = self.clients.load.as_deref()?;
+        remaining.is_none_or(|remaining| remaining >= limits::LONG_BODY_BYTES_MIN).then(|| load.carry())
     }
 
     /// Takes the share of one exchange in the shard's buffers. First come, first served, but nobody waits for long: most
@@ -174,6 +189,9 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     #[must_use]
     pub fn seat(&self) -> Seat {
         self.clients.seated.set(self.clients.seated.get() + 1);
+        if let Some(load) = &self.clients.load {
+            load.arrive();
+        }
         Seat { clients: Rc::clone(&self.clients) }
     }
 
@@ -268,6 +286,9 @@ pub struct Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         self.clients.seated.set(self.clients.seated.get() - 1);
+        if let Some(load) = &self.clients.load {
+            load.leave();
+        }
         self.clients.left.notify_waiters();
         self.clients.left.notify_one();
     }
@@ -276,6 +297,7 @@ impl Drop for Seat {
 #[derive(Default)]
 struct Clients {
     seated: Cell<usize>,
+    load: Option<Arc<Load>>,
     left: Notify,
     draining: Cell<bool>,
     next: Cell<u64>,

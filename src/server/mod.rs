@@ -28,6 +28,7 @@ use crate::server::logging::AccessLogger;
 use crate::server::signals::{Signal, Signals};
 use crate::tls;
 use crate::tls::config::{Kernel, Records, ServerConfig, ServerOptions, TlsConfigError};
+use crate::worker::balance::Balance;
 use crate::worker::{self, Plan};
 
 /// Everything a gate needs to run, checked.
@@ -80,6 +81,7 @@ pub struct Gate {
     stops: Vec<Arc<Notify>>,
     admin: Option<Admin>,
     health: Arc<Health>,
+    balance: Option<Arc<Balance>>,
     access: AccessLogger,
     records: String,
     _resolver: Resolver,
@@ -117,6 +119,7 @@ impl Gate {
         let http = bind_all(&options.http, None, &mut sockets)?;
         let (access, logger) = AccessLogger::start(options.access_log).map_err(StartError::AccessLog)?;
         let health = Arc::new(Health::default());
+        let balance = (count > 1).then(|| Balance::new(count, options.limits.connections_max));
         let routes = Arc::new(RouteTable::new(options.routes));
         let start_id = clock::now().wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) << 8;
         let (ready, is_ready) = mpsc::channel();
@@ -127,6 +130,7 @@ impl Gate {
             stops: Vec::new(),
             admin: None,
             health,
+            balance: balance.clone(),
             access: logger,
             records,
             _resolver: resolver,
@@ -142,6 +146,7 @@ impl Gate {
             limits: options.limits.clone(),
             splice: options.splice,
             kernel_tls,
+            balance: balance.clone(),
             access: access.another(),
             start_id,
             ready: ready.clone(),
@@ -192,6 +197,18 @@ impl Gate {
     #[must_use]
     pub fn records(&self) -> &str {
         &self.records
+    }
+
+    /// Where it listens without TLS.
+    #[must_use]
+    pub fn http_addrs(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
+    /// Client connections of each shard. Empty when there is only one, which has nobody to show them to.
+    #[must_use]
+    pub fn connections(&self) -> Vec<usize> {
+        self.balance.as_ref().map(|balance| balance.connections()).unwrap_or_default()
     }
 
     /// Opens the access log anew, after somebody has moved the file away.
