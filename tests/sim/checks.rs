@@ -9,7 +9,7 @@ use crate::client::Outcome;
 use crate::faults::Table;
 use crate::link::World;
 use crate::model::{Answer, Attempt, Model};
-use crate::plan::{Kind, Planned, Session};
+use crate::plan::{Framing, Kind, Planned, Session};
 use crate::wire::{Broken, Fields, Head};
 
 /// Judges one session. `calm`: nothing went wrong in this world, so nothing may have gone wrong for the client.
@@ -29,6 +29,18 @@ pub fn session(world: &World, model: &Model, session: &Session, outcomes: &[Outc
             world.violation(format!("request {} ({line}): {what}", request.id));
         }
         previous = Some((request, outcome));
+    }
+}
+
+/// An upload that arrived whole costs nobody a connection.
+pub fn connections(world: &World, model: &Model, session: &Session, outcomes: &[Outcome]) {
+    let attempts = model.attempts.borrow();
+    for (request, outcome) in session.requests.iter().zip(outcomes) {
+        let attempts = attempts.get(&request.id).map_or(&[][..], Vec::as_slice);
+        let is_closed = matches!(outcome, Outcome::Complete { head, .. } if head.has_token("connection", "close"));
+        if is_closed && is_whole_upload(request, attempts) {
+            world.violation(format!("request {}: its connection was closed without a reason", request.id));
+        }
     }
 }
 
@@ -124,6 +136,12 @@ fn judge(
             if !calm || closed { Ok(()) } else { Err("never answered though nothing went wrong".to_owned()) }
         }
     }
+}
+
+/// Whether nothing about this upload is a reason to close the client's connection.
+fn is_whole_upload(request: &Planned, attempts: &[Attempt]) -> bool {
+    let stays = !request.close && !request.old && !request.expect && request.framing != Framing::None;
+    stays && attempts.iter().any(|attempt| attempt.stored && attempt.answer.as_ref().is_some_and(|a| !a.endless))
 }
 
 /// A request reaches S3 once, or twice when the first time was on a used connection that turned out to be dead.

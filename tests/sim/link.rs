@@ -314,6 +314,10 @@ impl SimLink {
             // Part of it may have gone out: no later write may follow it.
             self.outgoing().borrow_mut().unread = true;
         }
+        // A ring may tell of a completed write after the peer has answered it.
+        if self.end == End::Near && self.wire.rng.chance(300) {
+            tokio::task::yield_now().await;
+        }
         self.trace(|| format!("write: {result:?}, {} of {length}", length - from.len()));
         operation.end();
         result

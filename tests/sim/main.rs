@@ -94,7 +94,7 @@ fn run<L: Line>(number: u64, skill: Skill, line: impl FnOnce(&Seed) -> Rc<L>) ->
     let seed = Seed::draw_in(&runtime, number, skill);
     let world = Rc::clone(&seed.world);
     local.block_on(&runtime, async {
-        if timeout(LIFETIME, play(seed, line)).await.is_err() {
+        if timeout(LIFETIME, play(seed, skill, line)).await.is_err() {
             world.violation("the world did not come to rest".to_owned());
         }
         world.over.set(true);
@@ -103,7 +103,7 @@ fn run<L: Line>(number: u64, skill: Skill, line: impl FnOnce(&Seed) -> Rc<L>) ->
     world.violations.take()
 }
 
-async fn play<L: Line>(seed: Seed, line: impl FnOnce(&Seed) -> Rc<L>) {
+async fn play<L: Line>(seed: Seed, skill: Skill, line: impl FnOnce(&Seed) -> Rc<L>) {
     let seed = Rc::new(seed);
     let line = line(&seed);
     seed.world.trace(|| format!("{:?}\n{:?}\n{:?}", seed.table, seed.tls, seed.sessions));
@@ -127,6 +127,9 @@ async fn play<L: Line>(seed: Seed, line: impl FnOnce(&Seed) -> Rc<L>) {
             let session = &seed.sessions[n];
             let outcomes = client::run(far, seed.tls.client, session, &seed.table, rng).await;
             checks::session(&seed.world, &seed.model, session, &outcomes, seed.table.calm);
+            if skill == Skill::Http && seed.table.calm {
+                checks::connections(&seed.world, &seed.model, session, &outcomes);
+            }
             all.borrow_mut().extend(outcomes);
         }));
     }
