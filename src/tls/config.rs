@@ -13,7 +13,9 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls::{CipherSuite, Error, InconsistentKeys, RootCertStore, SignatureAlgorithm, SupportedProtocolVersion, version};
+use rustls::{
+    CipherSuite, Error, InconsistentKeys, RootCertStore, SignatureAlgorithm, SupportedProtocolVersion, version,
+};
 use zeroize::Zeroizing;
 
 pub use rustls::ServerConfig;
