@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use filmgate::tls::config::{ClientConfig, ServerConfig, Version};
 use rustls::{AlertDescription, RootCertStore};
 
 use crate::ends::{End, Theirs};
-use crate::memory::{Memory, ends};
+use crate::memory::{Memory, buffer_of, ends, run, soon};
 use crate::pki::{ECDSA, NAME, pair};
 
 const EVERYTHING: KernelTls = KernelTls { aes_128_gcm: true, aes_256_gcm: true, chacha20_poly1305: true, rekeys: true };
@@ -220,21 +219,6 @@ impl Link for Kernel {
     fn hang_up(&self) {
         self.below.hang_up();
     }
-}
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.unwrap().block_on(future)
-}
-
-fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(5))
-}
-
-fn buffer_of(bytes: &[u8]) -> Buffer {
-    let mut buffer = Buffer::detached(bytes.len());
-    buffer.append(bytes);
-    buffer
 }
 
 async fn say(link: &Memory, bytes: &[u8]) {

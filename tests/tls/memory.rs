@@ -155,3 +155,19 @@ impl Link for Memory {
         }
     }
 }
+
+/// Runs a test under a clock that jumps over waits.
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.unwrap().block_on(future)
+}
+
+pub(crate) fn soon() -> Deadline {
+    Deadline::after(std::time::Duration::from_secs(5))
+}
+
+pub(crate) fn buffer_of(bytes: &[u8]) -> Buffer {
+    let mut buffer = Buffer::detached(bytes.len());
+    buffer.append(bytes);
+    buffer
+}

@@ -1,6 +1,5 @@
 //! The TLS link over a link in memory. The clock is paused: deadlines cost nothing.
 
-use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -14,23 +13,8 @@ use filmgate::tls::config::Version;
 use rustls::AlertDescription;
 
 use crate::ends::{Dice, End, Theirs};
-use crate::memory::{Memory, ends};
+use crate::memory::{Memory, buffer_of, ends, run, soon};
 use crate::pki::{Authority, ECDSA, NAME, pair, serving};
-
-fn run<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.unwrap().block_on(future)
-}
-
-fn soon() -> Deadline {
-    Deadline::after(Duration::from_secs(5))
-}
-
-fn buffer_of(bytes: &[u8]) -> Buffer {
-    let mut buffer = Buffer::detached(bytes.len());
-    buffer.append(bytes);
-    buffer
-}
 
 async fn connected(version: Version, capacity: usize) -> (Secure<Memory>, Secure<Memory>) {
     let (client_config, server_config) = pair(version, &ECDSA);
