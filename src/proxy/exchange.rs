@@ -56,11 +56,12 @@ where
     let (block, first) = inbound.buffer.filled().split_at(inbound.head_len);
     let mut parsed = shard.parsed();
     let (head, answer) = parsed.both();
-    let outcome = match Request::read(head, block) {
-        Ok(request) => {
-            story.request(&request);
-            let cx = Exchange { client, shard, request, first, is_last: inbound.is_last };
-            line(&cx, answer, &mut story).await.map_err(|failure| (failure, cx.addressee()))
+    let is_last = inbound.is_last;
+    let cx = Request::read(head, block).map(|request| Exchange { client, shard, request, first, is_last });
+    let outcome = match cx {
+        Ok(ref cx) => {
+            story.request(&cx.request);
+            line(cx, answer, &mut story).await.map_err(|failure| (failure, cx.addressee()))
         }
         Err(failure) => Err((failure, Addressee::unknown())),
     };
