@@ -91,7 +91,7 @@ where
     let mut carried = None;
     for served in 0.. {
         let is_last = served + 1 >= shard.limits.connection_requests_max;
-        let inbound = match next_head(client, shard, carried.take(), served == 0).await {
+        let mut inbound = match next_head(client, shard, carried.take(), served == 0).await {
             Awaited::Head(buffer, head_len, begun) => Inbound { buffer, head_len, begun, is_last },
             Awaited::Failed(failure, begun) => {
                 exchange::refuse(client, shard, &failure, begun).await;
@@ -102,8 +102,8 @@ where
                 return;
             }
         };
-        match exchange::run(client, shard, inbound).await {
-            Next::Request(leftover) => carried = leftover,
+        match exchange::run(client, shard, &mut inbound).await {
+            Next::Request(leftover) => carried = leftover.or(Some(inbound.buffer)),
             Next::Close => return linger(&client.wire, shard).await,
             Next::Break => return client.wire.abort(),
         }

@@ -25,7 +25,7 @@ use crate::s3::target::{SignatureKind, Target};
 
 /// What the connection does next.
 pub enum Next {
-    /// It serves another request, whose first bytes may be here already.
+    /// It serves another request. Its first bytes may be here already: these, or else what is left in [`Inbound`].
     Request(Option<Buffer>),
     /// It says goodbye.
     Close,
@@ -46,7 +46,7 @@ pub struct Inbound {
 }
 
 /// Serves one request and leaves one record.
-pub async fn run<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, mut inbound: Inbound) -> Next
+pub async fn run<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, inbound: &mut Inbound) -> Next
 where
     L: Link,
     D: Dial,
@@ -78,8 +78,7 @@ where
         Some(done) if done.after == After::Close => Next::Close,
         Some(done) => {
             inbound.buffer.consume(inbound.head_len + done.first_used);
-            let rest = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
-            Next::Request(done.leftover.or(rest))
+            Next::Request(done.leftover)
         }
     }
 }
