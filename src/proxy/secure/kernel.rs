@@ -33,7 +33,9 @@ impl<L: Link> Secure<L> {
             session.take_keys().filter(|_| incoming.is_none() && outgoing.is_empty())
         };
         let Some(keys) = keys else { return Ok(()) };
-        let (Some(send), Some(receive)) = (keys.send.record_key(), keys.receive.record_key()) else { return Ok(()) };
+        let (Some(send), Some(receive)) = (keys.send().record_key(), keys.receive().record_key()) else {
+            return Ok(());
+        };
         if !kernel.takes(send.cipher) {
             return Ok(());
         }
