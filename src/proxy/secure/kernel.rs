@@ -14,7 +14,7 @@ use crate::limits;
 use crate::link::{Direction, Link, NotData};
 use crate::pipe::Pipe;
 use crate::tls::TlsError;
-use crate::tls::session::{Control, OpenState, TrafficKey};
+use crate::tls::session::{Control, OpenState, Refusal, TrafficKey};
 
 /// Content type of alerts (RFC 8446 §5.1).
 const ALERT: u8 = 21;
@@ -139,8 +139,11 @@ impl<L: Link> Secure<L> {
             }
             Ok(n) => {
                 self.reads_bulk.set(n >= SURELY_DATA_BYTES);
-                self.state.borrow_mut().session.took_data(n)?;
-                Ok(n)
+                let taken = self.state.borrow_mut().session.took_data(n);
+                match taken {
+                    Ok(()) => Ok(n),
+                    Err(refused) => Err(self.refuse(refused, until).await.into()),
+                }
             }
             Err(error) => Err(match error.downcast::<TlsError>() {
                 Ok(failure) => {
@@ -174,10 +177,18 @@ impl<L: Link> Secure<L> {
                     self.state.borrow_mut().session.give_up(TlsError::KernelKeys);
                 }
             }
-            Err((_, Some(alert))) => self.say_alert(alert, until).await,
-            Err((_, None)) => {}
+            // For the next read to report.
+            Err(refused) => drop(self.refuse(refused, until).await),
         }
         Ok(())
+    }
+
+    /// The error of what ended the session, about which the peer is told.
+    async fn refuse(&self, (error, alert): Refusal, until: Deadline) -> TlsError {
+        if let Some(alert) = alert {
+            self.say_alert(alert, until).await;
+        }
+        error
     }
 
     fn change_key(&self, direction: Direction, key: &TrafficKey) -> io::Result<()> {

@@ -136,8 +136,8 @@ impl Session {
     /// Deals with what a record that the kernel opened holds. `Some`: the kernel is to open what follows with that key.
     ///
     /// # Errors
-    /// What ended the session, and the alert that the peer is to be sent about it.
-    pub fn take_control(&mut self, kind: u8, bytes: &[u8]) -> Result<Option<TrafficKey>, (TlsError, Option<[u8; 2]>)> {
+    /// What ended the session.
+    pub fn take_control(&mut self, kind: u8, bytes: &[u8]) -> Result<Option<TrafficKey>, Refusal> {
         let Side::Kernel(left) = &mut self.side else { return Err((TlsError::Spent, None)) };
         let content = Content { kind: ContentType::from(kind), len: bytes.len() };
         let taken = left.messages.take(content, bytes).and_then(|came| match came {
@@ -153,20 +153,22 @@ impl Session {
             // Data is read, not looked at.
             Came::Data(_) => Err(Refused { error: out_of_place(), alert: Some(AlertDescription::InternalError) }),
         });
-        taken.map_err(|refused| {
-            let alert = refused.alert.filter(|_| !self.said_goodbye).map(|alert| [FATAL, alert.into()]);
-            (self.fail(refused.error), alert)
-        })
+        taken.map_err(|refused| self.refuse(refused))
+    }
+
+    fn refuse(&mut self, refused: Refused) -> Refusal {
+        let alert = refused.alert.filter(|_| !self.said_goodbye).map(|alert| [FATAL, alert.into()]);
+        (self.fail(refused.error), alert)
     }
 
     /// Notes that the kernel gave out so many bytes of data.
     ///
     /// # Errors
     /// When there may be no data now, or what ended the session before.
-    pub fn took_data(&mut self, len: usize) -> Result<(), TlsError> {
+    pub fn took_data(&mut self, len: usize) -> Result<(), Refusal> {
         let Side::Kernel(left) = &mut self.side else { return Ok(()) };
         let taken = left.messages.take(Content { kind: ContentType::ApplicationData, len }, &[]);
-        taken.map(drop).map_err(|refused| self.fail(refused.error))
+        taken.map(drop).map_err(|refused| self.refuse(refused))
     }
 
     /// To be asked before `bytes` of data are sent through the kernel, which are counted. `Some`: the record to send before
