@@ -61,7 +61,7 @@ where
     let _registration = shard.register(nudge);
     let mut carried = None;
     for served in 0.. {
-        let is_last = served + 1 >= shard.limits.connection_requests_max;
+        let is_last = served + 1 >= shard.limits.connection_requests_max || client.wire.is_worn();
         let inbound = match next_head(&client, &shard, carried.take(), served == 0).await {
             Awaited::Head(buffer, head_len, begun) => Inbound { buffer, head_len, begun, is_last },
             Awaited::Failed(failure, begun) => {

@@ -162,6 +162,12 @@ impl<L: Link> Secure<L> {
         self.state.borrow().session.is_resumed()
     }
 
+    /// Whether the connection should serve no further message, because its sending key cannot be replaced.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        self.state.borrow().session.is_worn()
+    }
+
     /// The name the client asked for.
     #[must_use]
     pub fn sni(&self) -> Option<String> {

@@ -26,7 +26,7 @@ pub type Refusal = (TlsError, Option<[u8; 2]>);
 pub struct TrafficKey(pub(in crate::tls) (u64, ConnectionTrafficSecrets));
 
 impl TrafficKey {
-    /// The key; `None` when it is of no kind known here.
+    /// The key in the form a link takes it; `None` when it is of no kind known here.
     #[must_use]
     pub fn record_key(&self) -> Option<RecordKey<'_>> {
         let (sequence, secrets) = &self.0;
@@ -191,6 +191,12 @@ impl Session {
             return Err(self.fail(TlsError::Spent));
         }
         Ok(None)
+    }
+
+    /// Whether the kernel's sending key has done its work and cannot be replaced: nothing more should be begun.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        matches!(&self.side, Side::Kernel(left) if !left.rekeys && left.sent_bytes > KEY_BYTES_MAX)
     }
 
     /// Counts bytes of data that were sent through the kernel.
