@@ -252,6 +252,8 @@ impl<L: Link> Secure<L> {
         }
         match self.link.splice_in(pipe, max, until).await {
             Err(error) if NotData::is(&error) => Err(error),
+            // The end, or a record without content, which is legal (RFC 8446 §5.4): a read tells one from the other.
+            Ok(0) => Err(NotData.into()),
             result => self.judge(result, until).await,
         }
     }
