@@ -91,7 +91,7 @@ impl<L: Link> Secure<L> {
             }
             self.check_interrupted()?;
             self.link.readable(until).await?;
-            // In the middle of a body a look costs more than it tells.
+            // In the middle of a body a look costs more than it tells. Behind one an answer was sent.
             if self.reads_bulk.get() || !self.link.is_control_next() {
                 return Ok(());
             }
@@ -237,6 +237,7 @@ impl<L: Link> Secure<L> {
 
     pub(super) async fn write_data(&self, from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
         let turn = self.turn.lock().await;
+        self.reads_bulk.set(false);
         match self.before_sending(&turn, from.len(), until).await {
             Ok(()) => self.send(from, until).await,
             Err(error) => (Err(error), from),
@@ -260,6 +261,7 @@ impl<L: Link> Secure<L> {
 
     pub(super) async fn splice_data_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
         let turn = self.turn.lock().await;
+        self.reads_bulk.set(false);
         if self.state.borrow().cut_off {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
