@@ -66,7 +66,7 @@ impl<L: Link> Secure<L> {
                 }
             };
             let (buffer, missing) = waiting;
-            let mut buffer = self.with_room(Some(buffer));
+            let mut buffer = self.with_room(Some(buffer), false);
             buffer.compact();
             let whole = buffer.len() + missing;
             buffer.limit(whole);
@@ -252,9 +252,9 @@ impl<L: Link> Secure<L> {
             }
         }
         match self.link.splice_in(pipe, max, until).await {
-            Err(error) if NotData::is(&error) => Err(error),
             // The end, or a record without content, which is legal (RFC 8446 §5.4): a read tells one from the other.
             Ok(0) => Err(NotData.into()),
+            Err(error) if NotData::is(&error) => Err(error),
             result => self.judge(result, until).await,
         }
     }

@@ -99,10 +99,7 @@ impl<L: Link> Secure<L> {
 
     /// Reads as many bytes as full records have, so that a fast peer's records are hardly ever cut in two.
     async fn fill_aligned(&self, until: Deadline) -> io::Result<usize> {
-        self.check_interrupted()?;
-        // Whoever waits for a slow peer holds no more than the beginning of a record.
-        self.link.readable(until).await?;
-        self.reads_bulk.set(true);
+        self.await_more(until).await?;
         let waiting = self.state.borrow_mut().incoming.take();
         let mut buffer = self.with_room(waiting);
         buffer.limit(RUN_BYTES_MAX);
