@@ -111,9 +111,9 @@ impl Stream {
 
     /// Waits, without an operation in the ring, until something can be spliced in or out after it could not.
     ///
-    /// Only this thread's driver notes readiness, so what is noted when the wait begins is older than the failure that led
-    /// to it and is forgotten.
-    async fn ready(&self, way: Way, until: Deadline) -> io::Result<()> {
+    /// Only this thread's driver notes readiness, so what is noted when the wait begins is older than a system call that
+    /// failed in the same turn, and is forgotten: it `is_stale`. The failure of an operation of the ring may be the older.
+    async fn ready(&self, way: Way, mut is_stale: bool, until: Deadline) -> io::Result<()> {
         if self.watch.borrow().is_none() {
             *self.watch.borrow_mut() = Some(sys::watch(&self.socket)?);
         }
@@ -121,7 +121,6 @@ impl Stream {
             Way::In => &self.reading,
             Way::Out => &self.writing,
         };
-        let mut is_stale = true;
         let result = poll_fn(|context| {
             let watch = self.watch.borrow();
             let Some(watch) = &*watch else { return Poll::Ready(Ok(())) };
@@ -132,7 +131,9 @@ impl Stream {
                 };
                 match ready {
                     Poll::Ready(Ok(mut guard)) if is_stale => guard.clear_ready(),
-                    Poll::Ready(result) => return Poll::Ready(result.map(drop)),
+                    Poll::Ready(result) => {
+                        return Poll::Ready(result.map(|mut guard| guard.clear_ready()));
+                    }
                     Poll::Pending => break,
                 }
                 is_stale = false;
@@ -161,7 +162,7 @@ impl Stream {
         loop {
             self.set_nonblocking(true)?;
             match splice() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready(way, until).await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready(way, true, until).await?,
                 Err(error) if is_retry(&error) => {}
                 result => return result,
             }
@@ -267,7 +268,9 @@ impl Link for Stream {
                 Ok(n) => from.consume(*n),
                 // A cancelled read side takes the write with it; the kernel says how far it got, so go on from there.
                 Err(error) if is_retry(error) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => outcome = self.ready(Way::Out, until).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    outcome = self.ready(Way::Out, false, until).await
+                }
                 Err(_) => outcome = result.map(drop),
             }
         }
