@@ -143,15 +143,17 @@ impl Link for Kernel {
         if self.keys.borrow().is_none() {
             return self.below.read(into, until).await;
         }
+        let mut has_skipped = false;
         loop {
             if let Err(error) = self.readable(until).await {
                 return (Err(error), into);
             }
-            // As a kernel does, which gives out bytes and not records.
+            // As Linux does, which gives out bytes and not records.
             let mut next = self.next.borrow_mut();
             if next.pop_front_if(|(kind, data)| *kind == DATA && data.is_empty()).is_none() {
                 break;
             }
+            has_skipped = true;
         }
         let mut next = self.next.borrow_mut();
         let result = match next.front_mut() {
@@ -161,6 +163,8 @@ impl Link for Kernel {
                 data.drain(..n);
                 Ok(n)
             }
+            // Also as Linux does: it has received something, and it amounts to nothing.
+            Some(_) if has_skipped => Ok(0),
             Some(_) => Err(NotData.into()),
         };
         next.retain(|(kind, data)| *kind != DATA || !data.is_empty());
@@ -240,7 +244,9 @@ impl Link for Kernel {
     fn read_control(&self, into: &mut [u8]) -> io::Result<(u8, usize)> {
         self.look()?;
         let mut next = self.next.borrow_mut();
-        let Some((kind, content)) = next.front_mut() else { return Err(ErrorKind::WouldBlock.into()) };
+        let Some((kind, content)) = next.front_mut() else {
+            return if self.has_ended.get() { Ok((0, 0)) } else { Err(ErrorKind::WouldBlock.into()) };
+        };
         let n = content.len().min(into.len());
         into[..n].copy_from_slice(&content[..n]);
         content.drain(..n);
@@ -624,6 +630,30 @@ fn a_record_without_content_is_no_end_to_a_splice() {
         assert_eq!(read(&ours).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
         assert!(NotData::is(&ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err()));
     });
+}
+
+#[test]
+fn what_comes_behind_a_record_without_content_is_no_end_either() {
+    for splices in [false, true] {
+        run(async {
+            let (ours, there, mut theirs, opened) = connected_with().await;
+            let mut pipe = pipe();
+            let mut push_empty = async || {
+                opened.borrow_mut().push_back((DATA, Vec::new()));
+                if splices {
+                    assert!(NotData::is(&ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err()));
+                }
+            };
+            push_empty().await;
+            theirs.connection.refresh_traffic_keys().unwrap();
+            say(&there, &theirs.seal(b"under the new key")).await;
+            assert_eq!(read(&ours).await.unwrap(), b"under the new key");
+            push_empty().await;
+            theirs.connection.send_close_notify();
+            say(&there, &theirs.give()).await;
+            assert_eq!(read(&ours).await.unwrap(), b"", "an orderly end");
+        });
+    }
 }
 
 #[test]

@@ -119,24 +119,23 @@ impl<L: Link> Secure<L> {
             if result.is_ok() {
                 (result, into) = self.link.read(into, until).await;
             }
-            match result {
-                Err(error) if NotData::is(&error) => {
-                    if let Err(error) = self.take_control(until).await {
-                        return (Err(error), into);
-                    }
-                }
-                result => return (self.judge(result, until).await, into),
+            let is_control_next = match &result {
+                // The end; or a record that is no data, behind data without content.
+                Ok(n) => *n == 0,
+                Err(error) => NotData::is(error),
+            };
+            if !is_control_next {
+                return (self.judge(result, until).await, into);
+            }
+            if let Err(error) = self.take_control(until).await {
+                return (Err(error), into);
             }
         }
     }
 
-    /// What it means that receiving data ended like this.
+    /// What it means that receiving data ended like this, which is not with nothing.
     async fn judge(&self, result: io::Result<usize>, until: Deadline) -> io::Result<usize> {
         match result {
-            Ok(0) => {
-                self.state.borrow_mut().ended = true;
-                Err(cut_short())
-            }
             Ok(n) => {
                 self.reads_bulk.set(n >= SURELY_DATA_BYTES);
                 let taken = self.state.borrow_mut().session.took_data(n);
