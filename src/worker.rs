@@ -201,3 +201,26 @@ async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Du
 
 /// How often a shard that has given up looks for clients that were still in a queue.
 const ABORT_AGAIN: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::AccessRecord;
+
+    struct Nowhere;
+
+    impl AccessSink for Nowhere {
+        fn record(&self, _record: &AccessRecord) {}
+    }
+
+    fn output_size<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_connection_fits_a_page() {
+        let task = 4096 - 256;
+        let serving = output_size(connection::serve::<uring::Stream, Dialer, Nowhere>);
+        assert!(serving <= task, "{serving} bytes for every idle client; the allocator would round it up to 5120");
+    }
+}

@@ -90,15 +90,12 @@ impl Stream {
         self.unwatch();
         self.reading.busy.set(true);
         self.interrupted.set(false);
-        let (mut timed_out, mut done) = (false, self.reading.race(&mut op, until).await);
-        if done.is_none() {
+        let mut timed_out = false;
+        let at_deadline = || {
             timed_out = true;
             sys::cancel(&self.socket);
-        }
-        let (result, thing) = match done.take() {
-            Some(done) => done,
-            None => op.await,
         };
+        let (result, thing) = self.reading.complete(&mut op, until, at_deadline).await;
         self.reading.busy.set(false);
         let result = match result {
             Err(error) if is_retry(&error) && timed_out => Err(io::ErrorKind::TimedOut.into()),
@@ -255,16 +252,16 @@ impl Link for Stream {
         while outcome.is_ok() && !from.is_empty() {
             outcome = self.set_nonblocking(false);
             let mut op = sys::send(&self.socket, from, self.has_keys());
-            let (mut result, buffer) = match self.writing.race(&mut op, until).await {
-                Some(done) => done,
-                None => {
-                    // Fails only when the connection is gone, and then the operation ends by itself.
-                    let _ = self.shutdown(Shutdown::Write);
-                    (Err(io::ErrorKind::TimedOut.into()), op.await.1)
-                }
+            let mut timed_out = false;
+            let at_deadline = || {
+                timed_out = true;
+                // Fails only when the connection is gone, and then the operation ends by itself.
+                let _ = self.shutdown(Shutdown::Write);
             };
-            from = buffer;
-            match &mut result {
+            let result;
+            (result, from) = self.writing.complete(&mut op, until, at_deadline).await;
+            match &result {
+                _ if timed_out => outcome = Err(io::ErrorKind::TimedOut.into()),
                 Ok(n) => from.consume(*n),
                 // A cancelled read side takes the write with it; the kernel says how far it got, so go on from there.
                 Err(error) if is_retry(error) => {}
@@ -438,16 +435,25 @@ enum Way {
 }
 
 impl Side {
-    /// Awaits `op` until the deadline; `None` leaves it in flight.
-    async fn race<T: Unpin>(&self, op: &mut InFlight<T>, until: Deadline) -> Option<(io::Result<usize>, T)> {
-        let Some(at) = until.instant() else {
-            return Some(op.await);
-        };
-        poll_fn(|context| match Pin::new(&mut *op).poll(context) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => self.poll_expired(at, context).map(|()| None),
+    /// Awaits `op`. At the deadline it does what will end `op` soon, and goes on waiting.
+    fn complete<T: Unpin>(
+        &self,
+        op: &mut InFlight<T>,
+        until: Deadline,
+        mut at_deadline: impl FnMut(),
+    ) -> impl Future<Output = (io::Result<usize>, T)> {
+        let mut waits_until = until.instant();
+        poll_fn(move |context| {
+            let done = Pin::new(&mut *op).poll(context);
+            if done.is_pending()
+                && let Some(at) = waits_until
+                && self.poll_expired(at, context).is_ready()
+            {
+                waits_until = None;
+                at_deadline();
+            }
+            done
         })
-        .await
     }
 
     fn poll_expired(&self, at: Instant, context: &mut Context<'_>) -> Poll<()> {
