@@ -141,7 +141,7 @@ impl<L: Link> Secure<L> {
                 let taken = self.state.borrow_mut().session.took_data(n);
                 match taken {
                     Ok(()) => Ok(n),
-                    Err(refused) => Err(self.refuse(refused, until).await.into()),
+                    Err(refused) => Err(Box::pin(self.refuse(refused, until)).await.into()),
                 }
             }
             Err(error) => Err(match error.downcast::<TlsError>() {
@@ -177,12 +177,13 @@ impl<L: Link> Secure<L> {
                 }
             }
             // For the next read to report.
-            Err(refused) => drop(self.refuse(refused, until).await),
+            Err(refused) => drop(Box::pin(self.refuse(refused, until)).await),
         }
         Ok(())
     }
 
-    /// The error of what ended the session, about which the peer is told.
+    /// The error of what ended the session, about which the peer is told. For a box: it happens once at most, and would be
+    /// part of every idle client.
     async fn refuse(&self, (error, alert): Refusal, until: Deadline) -> TlsError {
         if let Some(alert) = alert {
             self.say_alert(alert, until).await;
