@@ -79,7 +79,7 @@ pub const KEYS: &[Key] = &[
         "tls.kernel",
         r#""auto""#,
         "With records = \"own\": \"auto\" leaves the records of TLS 1.3 to the kernel where it has TLS (`modprobe tls`),\n\
-         \"off\" never does.",
+         \"off\" never does. A single body of more than 128 GiB needs \"off\" or Linux 6.14.",
     ),
     Key {
         path: "tls.identity[]",

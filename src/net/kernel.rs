@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use super::sys;
 use crate::link::{Cipher, Direction, KernelTls, RecordKey};
 
-/// Bytes of the largest `tls12_crypto_info_*` of linux/tls.h.
-const CRYPTO_INFO_BYTES_MAX: usize = 4 + 12 + 32 + 8;
+/// Room for the largest `tls12_crypto_info_*` of linux/tls.h.
+pub(super) type CryptoInfo = [u8; 4 + 12 + 32 + 8];
 
 /// `TLS_SET_RECORD_TYPE` and `TLS_GET_RECORD_TYPE` of linux/tls.h.
 pub(super) const TLS_SET_RECORD_TYPE: libc::c_int = 1;
@@ -95,11 +95,12 @@ pub(super) const fn option_of(direction: Direction) -> libc::c_int {
     }
 }
 
-/// A key as the kernel takes it, `tls12_crypto_info_*` of linux/tls.h: version, cipher, vector, key, salt, record number.
+/// Writes a key as the kernel takes it, `tls12_crypto_info_*` of linux/tls.h: version, cipher, vector, key, salt, record
+/// number. Returns the length. Whose array it is wipes it.
 ///
 /// # Errors
-/// `InvalidInput` when the key is not as long as its cipher wants it.
-pub(super) fn crypto_info(key: &RecordKey<'_>) -> io::Result<([u8; CRYPTO_INFO_BYTES_MAX], usize)> {
+/// `InvalidInput` when the key is not as long as its cipher wants it; nothing is written then.
+pub(super) fn crypto_info(key: &RecordKey<'_>, info: &mut CryptoInfo) -> io::Result<usize> {
     if key.key.len() != key_len(key.cipher) {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -110,13 +111,12 @@ pub(super) fn crypto_info(key: &RecordKey<'_>) -> io::Result<([u8; CRYPTO_INFO_B
     };
     let (salt, vector) = key.iv.split_at(salt_len);
     let (version, cipher, number) = (TLS_1_3_VERSION.to_ne_bytes(), cipher.to_ne_bytes(), key.sequence.to_be_bytes());
-    let mut info = [0; CRYPTO_INFO_BYTES_MAX];
     let mut len = 0;
     for part in [&version[..], &cipher, vector, key.key, salt, &number] {
         info[len..len + part.len()].copy_from_slice(part);
         len += part.len();
     }
-    Ok((info, len))
+    Ok(len)
 }
 
 #[cfg(test)]
@@ -132,13 +132,14 @@ mod tests {
             (Cipher::Chacha20Poly1305, 54, &iv[..], &[]),
         ] {
             let key = &key[..key_len(cipher)];
-            let (info, len) = crypto_info(&RecordKey { cipher, key, iv: &iv, sequence: 0x0102_0304 }).unwrap();
+            let mut info = [0; size_of::<CryptoInfo>()];
+            let len = crypto_info(&RecordKey { cipher, key, iv: &iv, sequence: 0x0102_0304 }, &mut info).unwrap();
             let numbers = [0x0304_u16.to_ne_bytes(), number.to_ne_bytes()].concat();
             let expected = [&numbers[..], vector, key, salt, &[0, 0, 0, 0, 1, 2, 3, 4]].concat();
             assert_eq!(info[..len], expected);
             assert_eq!(len, if cipher == Cipher::Aes128Gcm { 40 } else { 56 });
             assert!(info[len..].iter().all(|byte| *byte == 0));
-            assert!(crypto_info(&RecordKey { cipher, key: &key[1..], iv: &iv, sequence: 0 }).is_err());
+            assert!(crypto_info(&RecordKey { cipher, key: &key[1..], iv: &iv, sequence: 0 }, &mut info).is_err());
         }
     }
 

@@ -266,8 +266,9 @@ pub(super) fn attach_tls(socket: &impl AsFd) -> io::Result<()> {
 /// What setsockopt(2) says: `EINVAL` or `ENOENT` when the kernel has no such cipher, `EBUSY` when there is a key already
 /// and it cannot be replaced.
 pub(super) fn set_record_key(socket: &impl AsFd, direction: Direction, key: &RecordKey<'_>) -> io::Result<()> {
-    let (mut info, len) = kernel::crypto_info(key)?;
-    let result = set_option(socket, libc::SOL_TLS, kernel::option_of(direction), &info[..len]);
+    let mut info: kernel::CryptoInfo = [0; size_of::<kernel::CryptoInfo>()];
+    let result = kernel::crypto_info(key, &mut info)
+        .and_then(|len| set_option(socket, libc::SOL_TLS, kernel::option_of(direction), &info[..len]));
     // SAFETY: the array is borrowed for the call and as long as it says.
     unsafe { libc::explicit_bzero(info.as_mut_ptr().cast(), info.len()) };
     result

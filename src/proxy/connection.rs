@@ -90,7 +90,7 @@ where
 {
     let mut carried = None;
     for served in 0.. {
-        let is_last = served + 1 >= shard.limits.connection_requests_max;
+        let is_last = served + 1 >= shard.limits.connection_requests_max || client.wire.is_worn();
         let mut inbound = match next_head(client, shard, carried.take(), served == 0).await {
             Awaited::Head(buffer, head_len, begun) => Inbound { buffer, head_len, begun, is_last },
             Awaited::Failed(failure, begun) => {

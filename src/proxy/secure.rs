@@ -162,6 +162,12 @@ impl<L: Link> Secure<L> {
         self.state.borrow().session.is_resumed()
     }
 
+    /// Whether the connection should serve no further message, because its sending key cannot be replaced.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        self.state.borrow().session.is_worn()
+    }
+
     /// The name the client asked for.
     #[must_use]
     pub fn sni(&self) -> Option<String> {
@@ -171,7 +177,7 @@ impl<L: Link> Secure<L> {
     /// Reads ciphertext from the link. `Ok(0)` is its end.
     async fn fill(&self, until: Deadline) -> io::Result<usize> {
         let waiting = self.state.borrow_mut().incoming.take();
-        let buffer = self.with_room(waiting);
+        let buffer = self.with_room(waiting, self.reads_bulk.get());
         self.fill_into(buffer, until).await
     }
 
@@ -192,9 +198,8 @@ impl<L: Link> Secure<L> {
         result
     }
 
-    /// A buffer of the size that reading calls for, with what is `waiting` at its front.
-    fn with_room(&self, waiting: Option<Buffer>) -> Buffer {
-        let bulk = self.reads_bulk.get();
+    /// A buffer of one of the two sizes at least, with what is `waiting` at its front.
+    fn with_room(&self, waiting: Option<Buffer>, bulk: bool) -> Buffer {
         match waiting {
             Some(mut buffer) if !bulk || buffer.capacity() > limits::BUFFER_BYTES => {
                 buffer.compact();
@@ -206,6 +211,23 @@ impl<L: Link> Secure<L> {
                 buffer
             }
         }
+    }
+
+    /// Waits for ciphertext. That may take long: what there is of a record waits in a small buffer.
+    async fn await_more(&self, until: Deadline) -> io::Result<()> {
+        self.check_interrupted()?;
+        {
+            let incoming = &mut self.state.borrow_mut().incoming;
+            if let Some(part) = incoming
+                && part.len() <= limits::BUFFER_BYTES
+                && part.capacity() > limits::BUFFER_BYTES
+            {
+                let mut small = self.pool.take();
+                small.append(part.filled());
+                *incoming = Some(small);
+            }
+        }
+        self.link.readable(until).await
     }
 
     fn check_interrupted(&self) -> io::Result<()> {
@@ -256,8 +278,7 @@ impl<L: Link> Secure<L> {
             let opened = self.state.borrow_mut().open(&mut []);
             self.flush_from_reading(until).await;
             if matches!(opened, Ok((_, OpenState::Blocked))) {
-                self.check_interrupted()?;
-                self.link.readable(until).await?;
+                self.await_more(until).await?;
                 self.fill(until).await?;
             }
         }

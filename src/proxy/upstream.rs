@@ -158,7 +158,7 @@ impl<L: Link + 'static> Lease<L> {
     pub fn give_back(mut self) {
         let Some(line) = self.line.take() else { return };
         let mut lines = self.idle.lines.borrow_mut();
-        if line.state.get() == State::Dead || lines.len() >= self.idle.lines_max {
+        if line.state.get() == State::Dead || line.wire.is_worn() || lines.len() >= self.idle.lines_max {
             line.retire();
             return;
         }

@@ -18,7 +18,7 @@ use super::record;
 use super::traffic::Traffic;
 use super::{TlsError, hello};
 
-pub use kernel::{Control, Keys, TrafficKey};
+pub use kernel::{Control, Keys, Refusal, TrafficKey};
 
 pub use super::record::{RECORD_HEAD_BYTES, RECORD_TAIL_BYTES};
 

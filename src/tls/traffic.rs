@@ -2,12 +2,12 @@
 //!
 //! rustls makes the handshake and keeps the secrets; which of them is used for which record is decided here.
 
-use rustls::{AlertDescription, ConnectionTrafficSecrets, ContentType, Error, ExtractedSecrets};
+use rustls::{AlertDescription, ContentType, Error, ExtractedSecrets};
 
 use super::TlsError;
 use super::messages::{Came, FATAL, KEY_UPDATE, Keys, Messages, WARNING};
 use super::record::{self, Content, Opener, RECORD_HEAD_BYTES, RECORD_TAIL_BYTES, Refused, Sealer};
-use super::session::{RECORD_PLAIN_BYTES_MAX, Sink, Step};
+use super::session::{RECORD_PLAIN_BYTES_MAX, Sink, Step, TrafficKey};
 
 /// One side of a TLS 1.3 connection after the handshake.
 pub(super) struct Traffic {
@@ -23,8 +23,8 @@ pub(super) struct Traffic {
 
 /// The keys of both directions.
 pub(super) struct Spare {
-    pub(super) send: (u64, ConnectionTrafficSecrets),
-    pub(super) receive: (u64, ConnectionTrafficSecrets),
+    pub(super) send: TrafficKey,
+    pub(super) receive: TrafficKey,
 }
 
 impl Traffic {
@@ -38,14 +38,14 @@ impl Traffic {
         is_resumed: bool,
         keeps_keys: bool,
     ) -> Result<Self, TlsError> {
-        let spare = Spare { send: secrets.tx, receive: secrets.rx };
+        let spare = Box::new(Spare { send: TrafficKey(secrets.tx), receive: TrafficKey(secrets.rx) });
         Ok(Self {
-            opener: Opener::new(&spare.receive)?,
-            sealer: Sealer::new(&spare.send)?,
+            opener: Opener::new(&spare.receive.0)?,
+            sealer: Sealer::new(&spare.send.0)?,
             messages: Messages::new(keys),
             is_resumed,
             said_goodbye: false,
-            spare: keeps_keys.then(|| Box::new(spare)),
+            spare: keeps_keys.then_some(spare),
         })
     }
 
@@ -56,12 +56,13 @@ impl Traffic {
         if self.messages.is_update_due || self.said_goodbye {
             return None;
         }
-        (spare.send.0, spare.receive.0) = (self.sealer.next_number(), self.opener.next_number());
+        (spare.send.0.0, spare.receive.0.0) = (self.sealer.next_number(), self.opener.next_number());
         Some(spare)
     }
 
-    /// What the peer says is from now on for somebody else to open.
-    pub(super) fn into_messages(self) -> Messages {
+    /// What the peer says is from now on for somebody else to open. The rest is dropped, and so wiped, where it is.
+    #[expect(clippy::boxed_local, reason = "what is moved out of a box leaves a copy in it")]
+    pub(super) fn into_messages(self: Box<Self>) -> Messages {
         self.messages
     }
 

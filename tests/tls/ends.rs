@@ -103,18 +103,19 @@ impl End for Theirs {
     fn take(&mut self, mut bytes: &[u8]) -> Result<(), TlsError> {
         while !bytes.is_empty() {
             assert!(self.connection.read_tls(&mut bytes).unwrap() > 0, "the peer takes no more");
-            self.connection.process_new_packets()?;
+            let worked = self.connection.process_new_packets();
             let mut chunk = [0; 16 * 1024];
             loop {
                 match self.connection.reader().read(&mut chunk) {
                     Ok(0) => {
                         self.is_closed = true;
-                        return Ok(());
+                        return worked.map(drop).map_err(TlsError::from);
                     }
                     Ok(n) => self.plain.extend_from_slice(&chunk[..n]),
                     Err(_) => break,
                 }
             }
+            worked?;
         }
         Ok(())
     }

@@ -2,14 +2,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
+use std::rc::Rc;
 use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use filmgate::buffer::{Buffer, Pool};
 use filmgate::clock::Deadline;
-use filmgate::limits::{BUFFER_BYTES, TLS_MESSAGES_MAX};
+use filmgate::limits::{BUFFER_BYTES, TLS_KEY_RECORDS_MAX, TLS_MESSAGES_MAX};
 use filmgate::link::{Cipher, Direction, KernelTls, Link, NotData, RecordKey};
+use filmgate::pipe::{Ends, Pipe};
 use filmgate::proxy::secure::{Secure, SecureError};
 use filmgate::tls::TlsError;
 use filmgate::tls::config::{ClientConfig, ServerConfig, Version};
@@ -19,12 +21,17 @@ use crate::ends::{End, Theirs};
 use crate::memory::{Memory, buffer_of, ends, run, soon};
 use crate::pki::{ECDSA, NAME, pair};
 
-const EVERYTHING: KernelTls = KernelTls { aes_128_gcm: true, aes_256_gcm: true, chacha20_poly1305: true, rekeys: true };
-const OLDER: KernelTls = KernelTls { rekeys: false, ..EVERYTHING };
+/// Content types (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+const DATA: u8 = 23;
+
+pub(crate) const EVERYTHING: KernelTls =
+    KernelTls { aes_128_gcm: true, aes_256_gcm: true, chacha20_poly1305: true, rekeys: true };
+pub(crate) const OLDER: KernelTls = KernelTls { rekeys: false, ..EVERYTHING };
 
 /// What the stand-in does when it is given keys.
 #[derive(Clone, Copy, PartialEq)]
-enum Manner {
+pub(crate) enum Manner {
     Takes,
     Refuses,
     TakesHalf,
@@ -75,21 +82,30 @@ impl Key {
     }
 }
 
+/// Records that were opened, or that a test puts here because rustls would never say them.
+type Opened = Rc<RefCell<VecDeque<(u8, Vec<u8>)>>>;
+
 /// A link whose far side does what a kernel with TLS would.
-struct Kernel {
+pub(crate) struct Kernel {
     below: Memory,
     can: KernelTls,
     manner: Manner,
     keys: RefCell<Option<(Key, Key)>>,
     received: RefCell<Vec<u8>>,
-    next: RefCell<VecDeque<(u8, Vec<u8>)>>,
+    next: Opened,
     has_ended: Cell<bool>,
+    /// Bytes of data that are spliced in though nobody sent them.
+    imagined: Rc<Cell<u64>>,
 }
 
 impl Kernel {
     fn new(below: Memory, can: KernelTls, manner: Manner) -> Self {
-        let (keys, received, next) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self { below, can, manner, keys, received, next, has_ended: Cell::new(false) }
+        Self::imagining(below, can, manner, &Rc::default())
+    }
+
+    pub(crate) fn imagining(below: Memory, can: KernelTls, manner: Manner, imagined: &Rc<Cell<u64>>) -> Self {
+        let (keys, received, next) = (RefCell::default(), RefCell::default(), Rc::default());
+        Self { below, can, manner, keys, received, next, has_ended: Cell::new(false), imagined: Rc::clone(imagined) }
     }
 
     /// Opens one record if it is all here and none is open.
@@ -127,31 +143,77 @@ impl Link for Kernel {
         if self.keys.borrow().is_none() {
             return self.below.read(into, until).await;
         }
-        if let Err(error) = self.readable(until).await {
-            return (Err(error), into);
+        let mut has_skipped = false;
+        loop {
+            if let Err(error) = self.readable(until).await {
+                return (Err(error), into);
+            }
+            // As Linux does, which gives out bytes and not records.
+            let mut next = self.next.borrow_mut();
+            if next.pop_front_if(|(kind, data)| *kind == DATA && data.is_empty()).is_none() {
+                break;
+            }
+            has_skipped = true;
         }
         let mut next = self.next.borrow_mut();
         let result = match next.front_mut() {
             None => Ok(0),
-            Some((23, data)) => {
+            Some((DATA, data)) => {
                 let n = into.append(data);
                 data.drain(..n);
                 Ok(n)
             }
+            // Also as Linux does: it has received something, and it amounts to nothing.
+            Some(_) if has_skipped => Ok(0),
             Some(_) => Err(NotData.into()),
         };
-        next.retain(|(kind, data)| *kind != 23 || !data.is_empty());
+        next.retain(|(kind, data)| *kind != DATA || !data.is_empty());
         (result, into)
     }
 
     async fn write_all(&self, from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
-        let sealed = self
-            .keys
-            .borrow_mut()
-            .as_mut()
-            .map(|(key, _)| from.filled().chunks(1 << 14).flat_map(|part| key.seal(23, part)).collect::<Vec<_>>());
+        let sealed =
+            self.keys.borrow_mut().as_mut().map(|(key, _)| {
+                from.filled().chunks(1 << 14).flat_map(|part| key.seal(DATA, part)).collect::<Vec<_>>()
+            });
         let from = sealed.map_or(from, |sealed| buffer_of(&sealed));
         self.below.write_all(from, until).await
+    }
+
+    fn can_splice(&self) -> bool {
+        true
+    }
+
+    async fn splice_in(&self, pipe: &mut Pipe, max: u64, until: Deadline) -> io::Result<usize> {
+        let imagined = self.imagined.get().min(max);
+        if imagined > 0 {
+            self.imagined.set(self.imagined.get() - imagined);
+            pipe.filled(imagined as usize);
+            return Ok(imagined as usize);
+        }
+        self.readable(until).await?;
+        let mut next = self.next.borrow_mut();
+        let Some((DATA, data)) = next.front_mut() else {
+            return if next.is_empty() { Ok(0) } else { Err(NotData.into()) };
+        };
+        let n = data.len().min(max as usize);
+        (&pipe.ends().writer).write_all(&data[..n])?;
+        pipe.filled(n);
+        data.drain(..n);
+        next.retain(|(kind, data)| *kind != DATA || !data.is_empty());
+        Ok(n)
+    }
+
+    async fn splice_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
+        let n = pipe.len();
+        pipe.drained(n);
+        // More than a pipe holds was imagined.
+        if n <= pipe.ends().capacity {
+            let mut data = vec![0; n];
+            (&pipe.ends().reader).read_exact(&mut data)?;
+            return self.write_all(buffer_of(&data), until).await.0;
+        }
+        Ok(())
     }
 
     fn kernel_tls(&self) -> Option<KernelTls> {
@@ -176,13 +238,15 @@ impl Link for Kernel {
     }
 
     fn is_control_next(&self) -> bool {
-        self.look().is_ok() && self.next.borrow().front().is_some_and(|(kind, _)| *kind != 23)
+        self.look().is_ok() && self.next.borrow().front().is_some_and(|(kind, _)| *kind != DATA)
     }
 
     fn read_control(&self, into: &mut [u8]) -> io::Result<(u8, usize)> {
         self.look()?;
         let mut next = self.next.borrow_mut();
-        let Some((kind, content)) = next.front_mut() else { return Err(ErrorKind::WouldBlock.into()) };
+        let Some((kind, content)) = next.front_mut() else {
+            return if self.has_ended.get() { Ok((0, 0)) } else { Err(ErrorKind::WouldBlock.into()) };
+        };
         let n = content.len().min(into.len());
         into[..n].copy_from_slice(&content[..n]);
         content.drain(..n);
@@ -221,17 +285,17 @@ impl Link for Kernel {
     }
 }
 
-async fn say(link: &Memory, bytes: &[u8]) {
+pub(crate) async fn say(link: &Memory, bytes: &[u8]) {
     link.write_all(buffer_of(bytes), soon()).await.0.unwrap();
 }
 
-async fn hear(link: &Memory, theirs: &mut Theirs) -> Result<(), TlsError> {
+pub(crate) async fn hear(link: &Memory, theirs: &mut Theirs) -> Result<(), TlsError> {
     let (result, buffer) = link.read(Buffer::detached(BUFFER_BYTES), soon()).await;
     result.unwrap();
     theirs.take(buffer.filled())
 }
 
-async fn read(link: &impl Link) -> io::Result<Vec<u8>> {
+pub(crate) async fn read(link: &impl Link) -> io::Result<Vec<u8>> {
     let (result, buffer) = link.read(Buffer::detached(BUFFER_BYTES), soon()).await;
     result.map(|_| buffer.filled().to_vec())
 }
@@ -250,24 +314,52 @@ async fn to_server(
 ) -> (Result<Secure<Kernel>, SecureError>, Memory, Theirs) {
     let mut theirs = Theirs::server(server);
     let (here, there) = ends(1 << 20);
+    let client = connect(Kernel::new(here, can, manner), client, &there, &mut theirs).await;
+    (client, there, theirs)
+}
+
+async fn connect(
+    kernel: Kernel,
+    client: &ClientConfig,
+    there: &Memory,
+    theirs: &mut Theirs,
+) -> Result<Secure<Kernel>, SecureError> {
     let pool = Pool::new(1 << 20);
     let shaking = async {
         while theirs.is_handshaking() {
             // Unless ours breaks the connection off.
-            let Ok(bytes) = read(&there).await else { return };
+            let Ok(bytes) = read(there).await else { return };
             theirs.take(&bytes).unwrap();
-            say(&there, &theirs.give()).await;
+            say(there, &theirs.give()).await;
         }
     };
-    let connecting = Secure::connect(Kernel::new(here, can, manner), client, &pool, soon());
-    let (client, ()) = tokio::join!(connecting, shaking);
-    (client.map_err(|failed| failed.cause), there, theirs)
+    let (client, ()) = tokio::join!(Secure::connect(kernel, client, &pool, soon()), shaking);
+    client.map_err(|failed| failed.cause)
 }
 
 async fn connected(can: KernelTls) -> (Secure<Kernel>, Memory, Theirs) {
     let (client, server) = pair(Version::Tls13, &ECDSA);
     let (client, there, theirs) = to_server(&client, &server, can, Manner::Takes).await;
     (client.unwrap(), there, theirs)
+}
+
+/// The same with a hand on what the kernel has opened.
+async fn connected_with() -> (Secure<Kernel>, Memory, Theirs, Opened) {
+    let (client, server) = pair(Version::Tls13, &ECDSA);
+    let mut theirs = Theirs::server(&server);
+    let (here, there) = ends(1 << 20);
+    let kernel = Kernel::new(here, EVERYTHING, Manner::Takes);
+    let opened = Rc::clone(&kernel.next);
+    let client = connect(kernel, &client, &there, &mut theirs).await.unwrap();
+    // The tickets.
+    let until = Deadline::after(Duration::from_millis(1));
+    assert_eq!(client.readable(until).await.unwrap_err().kind(), ErrorKind::TimedOut);
+    (client, there, theirs, opened)
+}
+
+fn pipe() -> Pipe {
+    let (reader, writer) = io::pipe().unwrap();
+    Pipe::detached(Ends { reader, writer, capacity: 64 * 1024 })
 }
 
 #[test]
@@ -500,5 +592,151 @@ fn a_wait_for_data_can_be_interrupted_and_goes_on() {
         assert_eq!(waited.unwrap_err().kind(), ErrorKind::Interrupted);
         say(&there, &theirs.seal(b"then")).await;
         assert_eq!(read(&ours).await.unwrap(), b"then");
+    });
+}
+
+#[test]
+fn data_is_spliced_both_ways() {
+    run(async {
+        let (ours, there, mut theirs, _) = connected_with().await;
+        let mut pipe = pipe();
+        say(&there, &theirs.seal(b"through the pipe")).await;
+        assert_eq!(ours.splice_in(&mut pipe, 7, soon()).await.unwrap(), 7);
+        ours.splice_out(&mut pipe, soon()).await.unwrap();
+        hear(&there, &mut theirs).await.unwrap();
+        assert_eq!(theirs.plain, b"through");
+        assert_eq!(ours.splice_in(&mut pipe, 100, soon()).await.unwrap(), 9);
+    });
+}
+
+#[test]
+fn a_record_without_content_is_no_end_to_a_splice() {
+    run(async {
+        let (ours, there, mut theirs, opened) = connected_with().await;
+        let mut pipe = pipe();
+        for round in [1, 2] {
+            opened.borrow_mut().push_back((DATA, Vec::new()));
+            say(&there, &theirs.seal(&[round; 4])).await;
+            let unfit = ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err();
+            assert!(NotData::is(&unfit), "a reader is to see: {unfit}");
+            assert_eq!(read(&ours).await.unwrap(), [round; 4]);
+        }
+        opened.borrow_mut().push_back((DATA, Vec::new()));
+        say(&there, &theirs.seal(b"read over")).await;
+        assert_eq!(read(&ours).await.unwrap(), b"read over");
+        // A true end looks the same at first.
+        there.finish(soon()).await.unwrap();
+        assert!(NotData::is(&ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err()));
+        assert_eq!(read(&ours).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        assert!(NotData::is(&ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err()));
+    });
+}
+
+#[test]
+fn what_comes_behind_a_record_without_content_is_no_end_either() {
+    for splices in [false, true] {
+        run(async {
+            let (ours, there, mut theirs, opened) = connected_with().await;
+            let mut pipe = pipe();
+            let mut push_empty = async || {
+                opened.borrow_mut().push_back((DATA, Vec::new()));
+                if splices {
+                    assert!(NotData::is(&ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err()));
+                }
+            };
+            push_empty().await;
+            theirs.connection.refresh_traffic_keys().unwrap();
+            say(&there, &theirs.seal(b"under the new key")).await;
+            assert_eq!(read(&ours).await.unwrap(), b"under the new key");
+            push_empty().await;
+            theirs.connection.send_close_notify();
+            say(&there, &theirs.give()).await;
+            assert_eq!(read(&ours).await.unwrap(), b"", "an orderly end");
+        });
+    }
+}
+
+#[test]
+fn what_is_no_data_stops_a_splice_until_it_is_read() {
+    run(async {
+        let (ours, there, mut theirs, _) = connected_with().await;
+        let mut pipe = pipe();
+        theirs.connection.refresh_traffic_keys().unwrap();
+        say(&there, &theirs.seal(b"under the new key")).await;
+        assert!(NotData::is(&ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err()));
+        assert_eq!(read(&ours).await.unwrap(), b"under the new key");
+        theirs.connection.send_close_notify();
+        say(&there, &theirs.give()).await;
+        assert!(NotData::is(&ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err()));
+        assert_eq!(read(&ours).await.unwrap(), b"");
+    });
+}
+
+#[test]
+fn data_in_the_middle_of_a_message_is_refused_aloud() {
+    for splices in [false, true] {
+        run(async {
+            let (ours, there, mut theirs, opened) = connected_with().await;
+            // The front of a ticket, and then no more of it (RFC 8446 §5.1).
+            opened.borrow_mut().extend([(HANDSHAKE, vec![4, 0, 0, 30, 1, 2]), (DATA, b"data".to_vec())]);
+            let mut pipe = pipe();
+            let failed = if splices {
+                assert!(NotData::is(&ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err()));
+                ours.readable(soon()).await.unwrap();
+                ours.splice_in(&mut pipe, 100, soon()).await.unwrap_err()
+            } else {
+                read(&ours).await.unwrap_err()
+            };
+            assert!(matches!(cause(&failed), Some(TlsError::Protocol(_))), "{failed}");
+            assert_eq!(hear(&there, &mut theirs).await, Err(TlsError::Alert(AlertDescription::UnexpectedMessage)));
+            assert_eq!(cause(&read(&ours).await.unwrap_err()), cause(&failed), "for good");
+        });
+    }
+}
+
+#[test]
+fn a_key_update_behind_a_long_body_does_not_look_like_more() {
+    run(async {
+        let (ours, there, mut theirs, _) = connected_with().await;
+        say(&there, &theirs.seal(&[7; 5000])).await;
+        assert_eq!(read(&ours).await.unwrap().len(), 5000);
+        ours.write_all(buffer_of(b"an answer"), soon()).await.0.unwrap();
+        theirs.connection.refresh_traffic_keys().unwrap();
+        say(&there, &theirs.give()).await;
+        assert_eq!(ours.readable(soon()).await.unwrap_err().kind(), ErrorKind::TimedOut);
+
+        let mut pipe = pipe();
+        say(&there, &theirs.seal(&[7; 5000])).await;
+        assert_eq!(ours.splice_in(&mut pipe, 5000, soon()).await.unwrap(), 5000);
+        ours.splice_out(&mut pipe, soon()).await.unwrap();
+        theirs.connection.refresh_traffic_keys().unwrap();
+        say(&there, &theirs.give()).await;
+        assert_eq!(ours.readable(soon()).await.unwrap_err().kind(), ErrorKind::TimedOut);
+    });
+}
+
+/// Bytes that may go out under one key.
+pub(crate) const KEY_BYTES: u64 = TLS_KEY_RECORDS_MAX << 14;
+
+#[test]
+fn a_key_that_cannot_be_replaced_wears_out_before_it_is_spent() {
+    run(async {
+        for can in [OLDER, EVERYTHING] {
+            let (ours, there, mut theirs) = connected(can).await;
+            let mut pipe = pipe();
+            for (bytes, is_worn) in [(KEY_BYTES, false), (1, true), (KEY_BYTES - 1, true)] {
+                pipe.filled(bytes as usize);
+                match bytes {
+                    1 => (&pipe.ends().writer).write_all(b"x").unwrap(),
+                    _ => assert!(bytes > 1 << 30),
+                }
+                ours.splice_out(&mut pipe, soon()).await.unwrap();
+                assert_eq!(ours.is_worn(), is_worn && !can.rekeys);
+            }
+            let more = ours.write_all(buffer_of(b"more"), soon()).await.0;
+            assert_eq!(more.is_ok(), can.rekeys, "{more:?}");
+            hear(&there, &mut theirs).await.unwrap();
+            assert_eq!(theirs.plain, if can.rekeys { &b"xmore"[..] } else { b"x" });
+        }
     });
 }

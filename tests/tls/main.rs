@@ -10,8 +10,10 @@ mod kernel;
 mod memory;
 mod pki;
 mod records;
+mod runs;
 mod secure;
 mod session;
+mod worn;
 
 /// Who protects TLS 1.3 records in these tests.
 const RECORDS: filmgate::tls::config::Records = filmgate::tls::config::Records::Own;

@@ -16,7 +16,7 @@ use crate::ends::{Dice, End, Theirs};
 use crate::memory::{Memory, buffer_of, ends, run, soon};
 use crate::pki::{Authority, ECDSA, NAME, pair, serving};
 
-async fn connected(version: Version, capacity: usize) -> (Secure<Memory>, Secure<Memory>) {
+pub(crate) async fn connected(version: Version, capacity: usize) -> (Secure<Memory>, Secure<Memory>) {
     let (client_config, server_config) = pair(version, &ECDSA);
     let (here, there) = ends(capacity);
     let pool = Pool::new(1 << 20);
@@ -27,34 +27,37 @@ async fn connected(version: Version, capacity: usize) -> (Secure<Memory>, Secure
 }
 
 /// A client of ours and the other end's raw link, with an independent server that has shaken hands.
-async fn against_theirs(capacity: usize) -> (Secure<Memory>, Memory, Theirs) {
+pub(crate) async fn against_theirs(capacity: usize) -> (Secure<Memory>, Memory, Theirs) {
+    against_theirs_with(capacity, &Pool::new(1 << 20)).await
+}
+
+pub(crate) async fn against_theirs_with(capacity: usize, pool: &Pool) -> (Secure<Memory>, Memory, Theirs) {
     let authority = Authority::new();
     let config = serving(&[&authority.issue("leaf", &[NAME], &ECDSA)], Version::Tls13);
     let mut theirs = Theirs::server(&config);
     let (here, there) = ends(capacity);
     let client_config = authority.client(NAME, Version::Tls13);
-    let pool = Pool::new(1 << 20);
     let shaking = async {
         while theirs.is_handshaking() {
             hear(&there, &mut theirs).await.unwrap();
             say(&there, &theirs.give()).await;
         }
     };
-    let (client, ()) = tokio::join!(Secure::connect(here, &client_config, &pool, soon()), shaking);
+    let (client, ()) = tokio::join!(Secure::connect(here, &client_config, pool, soon()), shaking);
     (client.unwrap(), there, theirs)
 }
 
-async fn say(link: &Memory, bytes: &[u8]) {
+pub(crate) async fn say(link: &Memory, bytes: &[u8]) {
     link.write_all(buffer_of(bytes), soon()).await.0.unwrap();
 }
 
-async fn hear(link: &Memory, end: &mut dyn End) -> Result<(), TlsError> {
+pub(crate) async fn hear(link: &Memory, end: &mut dyn End) -> Result<(), TlsError> {
     let (result, buffer) = link.read(Buffer::detached(BUFFER_BYTES), soon()).await;
     result.unwrap();
     end.take(buffer.filled())
 }
 
-async fn read<L: Link>(link: &L) -> io::Result<Vec<u8>> {
+pub(crate) async fn read<L: Link>(link: &L) -> io::Result<Vec<u8>> {
     let (result, buffer) = link.read(Buffer::detached(BUFFER_BYTES), soon()).await;
     result.map(|_| buffer.filled().to_vec())
 }

@@ -14,7 +14,7 @@ use crate::limits;
 use crate::link::{Direction, Link, NotData};
 use crate::pipe::Pipe;
 use crate::tls::TlsError;
-use crate::tls::session::{Control, OpenState, TrafficKey};
+use crate::tls::session::{Control, OpenState, Refusal, TrafficKey};
 
 /// Content type of alerts (RFC 8446 §5.1).
 const ALERT: u8 = 21;
@@ -33,7 +33,9 @@ impl<L: Link> Secure<L> {
             session.take_keys().filter(|_| incoming.is_none() && outgoing.is_empty())
         };
         let Some(keys) = keys else { return Ok(()) };
-        let (Some(send), Some(receive)) = (keys.send.record_key(), keys.receive.record_key()) else { return Ok(()) };
+        let (Some(send), Some(receive)) = (keys.send().record_key(), keys.receive().record_key()) else {
+            return Ok(());
+        };
         if !kernel.takes(send.cipher) {
             return Ok(());
         }
@@ -64,7 +66,7 @@ impl<L: Link> Secure<L> {
                 }
             };
             let (buffer, missing) = waiting;
-            let mut buffer = self.with_room(Some(buffer));
+            let mut buffer = self.with_room(Some(buffer), false);
             buffer.compact();
             let whole = buffer.len() + missing;
             buffer.limit(whole);
@@ -89,7 +91,7 @@ impl<L: Link> Secure<L> {
             }
             self.check_interrupted()?;
             self.link.readable(until).await?;
-            // In the middle of a body a look costs more than it tells.
+            // In the middle of a body a look costs more than it tells. Behind one an answer was sent.
             if self.reads_bulk.get() || !self.link.is_control_next() {
                 return Ok(());
             }
@@ -117,28 +119,30 @@ impl<L: Link> Secure<L> {
             if result.is_ok() {
                 (result, into) = self.link.read(into, until).await;
             }
-            match result {
-                Err(error) if NotData::is(&error) => {
-                    if let Err(error) = self.take_control(until).await {
-                        return (Err(error), into);
-                    }
-                }
-                result => return (self.judge(result, until).await, into),
+            let is_control_next = match &result {
+                // The end; or a record that is no data, behind data without content.
+                Ok(n) => *n == 0,
+                Err(error) => NotData::is(error),
+            };
+            if !is_control_next {
+                return (self.judge(result, until).await, into);
+            }
+            if let Err(error) = self.take_control(until).await {
+                return (Err(error), into);
             }
         }
     }
 
-    /// What it means that receiving data ended like this.
+    /// What it means that receiving data ended like this, which is not with nothing.
     async fn judge(&self, result: io::Result<usize>, until: Deadline) -> io::Result<usize> {
         match result {
-            Ok(0) => {
-                self.state.borrow_mut().ended = true;
-                Err(cut_short())
-            }
             Ok(n) => {
                 self.reads_bulk.set(n >= SURELY_DATA_BYTES);
-                self.state.borrow_mut().session.took_data(n)?;
-                Ok(n)
+                let taken = self.state.borrow_mut().session.took_data(n);
+                match taken {
+                    Ok(()) => Ok(n),
+                    Err(refused) => Err(Box::pin(self.refuse(refused, until)).await.into()),
+                }
             }
             Err(error) => Err(match error.downcast::<TlsError>() {
                 Ok(failure) => {
@@ -172,10 +176,19 @@ impl<L: Link> Secure<L> {
                     self.state.borrow_mut().session.give_up(TlsError::KernelKeys);
                 }
             }
-            Err((_, Some(alert))) => self.say_alert(alert, until).await,
-            Err((_, None)) => {}
+            // For the next read to report.
+            Err(refused) => drop(Box::pin(self.refuse(refused, until)).await),
         }
         Ok(())
+    }
+
+    /// The error of what ended the session, about which the peer is told. For a box: it happens once at most, and would be
+    /// part of every idle client.
+    async fn refuse(&self, (error, alert): Refusal, until: Deadline) -> TlsError {
+        if let Some(alert) = alert {
+            self.say_alert(alert, until).await;
+        }
+        error
     }
 
     fn change_key(&self, direction: Direction, key: &TrafficKey) -> io::Result<()> {
@@ -224,6 +237,7 @@ impl<L: Link> Secure<L> {
 
     pub(super) async fn write_data(&self, from: Buffer, until: Deadline) -> (io::Result<()>, Buffer) {
         let turn = self.turn.lock().await;
+        self.reads_bulk.set(false);
         match self.before_sending(&turn, from.len(), until).await {
             Ok(()) => self.send(from, until).await,
             Err(error) => (Err(error), from),
@@ -238,6 +252,8 @@ impl<L: Link> Secure<L> {
             }
         }
         match self.link.splice_in(pipe, max, until).await {
+            // The end, or a record without content, which is legal (RFC 8446 §5.4): a read tells one from the other.
+            Ok(0) => Err(NotData.into()),
             Err(error) if NotData::is(&error) => Err(error),
             result => self.judge(result, until).await,
         }
@@ -245,6 +261,7 @@ impl<L: Link> Secure<L> {
 
     pub(super) async fn splice_data_out(&self, pipe: &mut Pipe, until: Deadline) -> io::Result<()> {
         let turn = self.turn.lock().await;
+        self.reads_bulk.set(false);
         if self.state.borrow().cut_off {
             return Err(io::ErrorKind::BrokenPipe.into());
         }

@@ -99,12 +99,9 @@ impl<L: Link> Secure<L> {
 
     /// Reads as many bytes as full records have, so that a fast peer's records are hardly ever cut in two.
     async fn fill_aligned(&self, until: Deadline) -> io::Result<usize> {
-        self.check_interrupted()?;
-        // Whoever waits for a slow peer holds no more than the beginning of a record.
-        self.link.readable(until).await?;
-        self.reads_bulk.set(true);
+        self.await_more(until).await?;
         let waiting = self.state.borrow_mut().incoming.take();
-        let mut buffer = self.with_room(waiting);
+        let mut buffer = self.with_room(waiting, true);
         buffer.limit(RUN_BYTES_MAX);
         self.fill_into(buffer, until).await
     }
@@ -115,14 +112,20 @@ impl<L: Link> Secure<L> {
     /// As [`Link::write_all`].
     pub async fn write_run(&self, mut run: Run, until: Deadline) -> io::Result<()> {
         let turn = self.turn.lock().await;
-        let sealed = {
+        // What is queued from here on is sealed behind the run and has to follow it.
+        let (before, sealed) = {
             let State { session, outgoing, .. } = &mut *self.state.borrow_mut();
-            session.seal_run(run.slots.filled_mut(), outgoing)
+            let sealed = session.seal_run(run.slots.filled_mut(), outgoing);
+            (std::mem::take(outgoing), sealed)
         };
-        // A key update goes before the records under the new key, and so does what was queued before.
-        self.flush(&turn, until).await?;
+        for part in before.chunks(limits::BUFFER_BYTES) {
+            let mut buffer = self.pool.take();
+            buffer.append(part);
+            self.send(buffer, until).await.0?;
+        }
         sealed?;
-        self.send(run.slots, until).await.0
+        self.send(run.slots, until).await.0?;
+        self.flush(&turn, until).await
     }
 }
 

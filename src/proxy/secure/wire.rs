@@ -27,6 +27,16 @@ impl<L: Link> Wire<L> {
             Self::Tls(secure) => secure.version(),
         }
     }
+
+    /// Whether it should be closed after the message under way: so much was sent that its key should be replaced and
+    /// cannot be.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(secure) => secure.is_worn(),
+        }
+    }
 }
 
 impl<L: Link> Link for Wire<L> {

@@ -1,5 +1,8 @@
 //! Leaving a session's records to the kernel. What stays here is what is not data: tickets, key updates, alerts.
 
+use std::hint::black_box;
+
+use rustls::crypto::cipher::Iv;
 use rustls::{AlertDescription, ConnectionTrafficSecrets, ContentType, Error};
 
 use super::{RECORD_PLAIN_BYTES_MAX, Session, Side, Sink, Step};
@@ -16,11 +19,14 @@ const KEY_BYTES_MAX: u64 = limits::TLS_KEY_RECORDS_MAX * RECORD_PLAIN_BYTES_MAX 
 /// Content type and content of a record that is no application data.
 pub type Control = (u8, &'static [u8]);
 
-/// One direction's key, in the form a link takes it. Wiped when dropped.
-pub struct TrafficKey((u64, ConnectionTrafficSecrets));
+/// What ended the session, and the alert that the peer is to be sent about it.
+pub type Refusal = (TlsError, Option<[u8; 2]>);
+
+/// One direction's key and the number of its next record. Wiped when dropped.
+pub struct TrafficKey(pub(in crate::tls) (u64, ConnectionTrafficSecrets));
 
 impl TrafficKey {
-    /// The key; `None` when it is of no kind known here.
+    /// The key in the form a link takes it; `None` when it is of no kind known here.
     #[must_use]
     pub fn record_key(&self) -> Option<RecordKey<'_>> {
         let (sequence, secrets) = &self.0;
@@ -34,12 +40,33 @@ impl TrafficKey {
     }
 }
 
-/// The keys of both directions.
-pub struct Keys {
+impl Drop for TrafficKey {
+    fn drop(&mut self) {
+        use ConnectionTrafficSecrets::{Aes128Gcm, Aes256Gcm, Chacha20Poly1305};
+        // The key wipes itself.
+        if let Aes128Gcm { iv, .. } | Aes256Gcm { iv, .. } | Chacha20Poly1305 { iv, .. } = &mut self.0.1 {
+            *iv = Iv::default();
+            // Or the compiler would know that nobody looks.
+            black_box(iv);
+        }
+    }
+}
+
+/// The keys of both directions. They stay in the box they were kept in: what is moved leaves a copy behind.
+pub struct Keys(Box<Spare>);
+
+impl Keys {
     /// What goes out.
-    pub send: TrafficKey,
+    #[must_use]
+    pub fn send(&self) -> &TrafficKey {
+        &self.0.send
+    }
+
     /// What comes in.
-    pub receive: TrafficKey,
+    #[must_use]
+    pub fn receive(&self) -> &TrafficKey {
+        &self.0.receive
+    }
 }
 
 /// What is left of a session whose records the kernel protects.
@@ -88,11 +115,11 @@ impl Session {
     /// now on. `None` when they were not kept, are not ours, or have been replaced since the handshake.
     pub fn take_keys(&mut self) -> Option<Keys> {
         let Side::Own(traffic) = &mut self.side else { return None };
-        let Spare { send, receive } = *traffic.take_keys()?;
+        let keys = Keys(traffic.take_keys()?);
         if self.failed.is_some() || self.said_goodbye || self.peer_closed || !self.pending.is_empty() {
             return None;
         }
-        Some(Keys { send: TrafficKey(send), receive: TrafficKey(receive) })
+        Some(keys)
     }
 
     /// The kernel has [taken](Self::take_keys) the records over. `rekeys`: it can change keys.
@@ -109,8 +136,8 @@ impl Session {
     /// Deals with what a record that the kernel opened holds. `Some`: the kernel is to open what follows with that key.
     ///
     /// # Errors
-    /// What ended the session, and the alert that the peer is to be sent about it.
-    pub fn take_control(&mut self, kind: u8, bytes: &[u8]) -> Result<Option<TrafficKey>, (TlsError, Option<[u8; 2]>)> {
+    /// What ended the session.
+    pub fn take_control(&mut self, kind: u8, bytes: &[u8]) -> Result<Option<TrafficKey>, Refusal> {
         let Side::Kernel(left) = &mut self.side else { return Err((TlsError::Spent, None)) };
         let content = Content { kind: ContentType::from(kind), len: bytes.len() };
         let taken = left.messages.take(content, bytes).and_then(|came| match came {
@@ -126,20 +153,22 @@ impl Session {
             // Data is read, not looked at.
             Came::Data(_) => Err(Refused { error: out_of_place(), alert: Some(AlertDescription::InternalError) }),
         });
-        taken.map_err(|refused| {
-            let alert = refused.alert.filter(|_| !self.said_goodbye).map(|alert| [FATAL, alert.into()]);
-            (self.fail(refused.error), alert)
-        })
+        taken.map_err(|refused| self.refuse(refused))
+    }
+
+    fn refuse(&mut self, refused: Refused) -> Refusal {
+        let alert = refused.alert.filter(|_| !self.said_goodbye).map(|alert| [FATAL, alert.into()]);
+        (self.fail(refused.error), alert)
     }
 
     /// Notes that the kernel gave out so many bytes of data.
     ///
     /// # Errors
     /// When there may be no data now, or what ended the session before.
-    pub fn took_data(&mut self, len: usize) -> Result<(), TlsError> {
+    pub fn took_data(&mut self, len: usize) -> Result<(), Refusal> {
         let Side::Kernel(left) = &mut self.side else { return Ok(()) };
         let taken = left.messages.take(Content { kind: ContentType::ApplicationData, len }, &[]);
-        taken.map(drop).map_err(|refused| self.fail(refused.error))
+        taken.map(drop).map_err(|refused| self.refuse(refused))
     }
 
     /// To be asked before `bytes` of data are sent through the kernel, which are counted. `Some`: the record to send before
@@ -162,6 +191,12 @@ impl Session {
             return Err(self.fail(TlsError::Spent));
         }
         Ok(None)
+    }
+
+    /// Whether the kernel's sending key has done its work and cannot be replaced: nothing more should be begun.
+    #[must_use]
+    pub fn is_worn(&self) -> bool {
+        matches!(&self.side, Side::Kernel(left) if !left.rekeys && left.sent_bytes > KEY_BYTES_MAX)
     }
 
     /// Counts bytes of data that were sent through the kernel.

@@ -1,5 +1,5 @@
 //! Any bytes as a script of what a TLS 1.3 peer says behind the handshake, some of it changed on its way. Our record
-//! layer and rustls get the same, and must make the same of it; where ours is stricter the script says so.
+//! layer and rustls get the same, and must make the same of it up to the first record of which ours may be stricter.
 
 use filmgate::tls::TlsError;
 use filmgate::tls::config::Records;
@@ -22,11 +22,11 @@ pub(crate) fn run(data: &[u8]) {
     let (own, library) = (play(Records::Own, false), play(Records::Library, false));
     own.must_have_heard_only_what_was_said();
     library.must_have_heard_only_what_was_said();
-    if !own.is_stricter || (own.verdict.is_ok() && library.verdict.is_ok()) {
-        assert_eq!(own.verdict.is_ok(), library.verdict.is_ok(), "{:?} and {:?}", own.verdict, library.verdict);
-        assert_eq!(own.heard.len(), library.heard.len(), "{:?} and {:?}", own.verdict, library.verdict);
-        assert_eq!((own.is_closed, &own.answers), (library.is_closed, &library.answers));
+    let verdicts = || format!("{:?} and {:?}", own.verdict, library.verdict);
+    if own.before_stricter.is_none() || (own.verdict.is_ok() && library.verdict.is_ok()) {
+        assert_eq!(own.standing(), library.standing(), "{}", verdicts());
     } else {
+        assert_eq!(own.before_stricter, library.before_stricter, "{}", verdicts());
         // A version that nobody has heard of ends rustls' session as soon as it is read, ours once its record is whole.
         assert!(own.heard.len() <= library.heard.len() || library.verdict.is_err());
     }
@@ -53,9 +53,20 @@ struct Stage {
     is_closed: bool,
     /// Kinds and contents of what the session sealed when it was asked to.
     answers: Vec<(u8, Vec<u8>)>,
-    /// Our layer may refuse this script where rustls goes on.
-    is_stricter: bool,
+    /// How things stood before the first record that our layer may refuse where rustls goes on.
+    before_stricter: Option<Standing>,
     steps: super::Steps,
+}
+
+/// What has come of a script so far: whether all is well, bytes heard, whether there was a goodbye, what was answered.
+type Standing = (bool, usize, bool, Vec<(u8, Vec<u8>)>);
+
+/// A record on its way.
+#[derive(Clone)]
+struct Kept {
+    wire: Vec<u8>,
+    /// Our layer may refuse it, or what follows, where rustls goes on.
+    is_contentious: bool,
 }
 
 /// The script's next byte; 0 behind its end.
@@ -76,14 +87,18 @@ impl Stage {
             verdict: Ok(()),
             is_closed: false,
             answers: Vec::new(),
-            is_stricter: false,
+            before_stricter: None,
             steps: super::Steps::of(b"records"),
         }
     }
 
+    fn standing(&self) -> Standing {
+        (self.verdict.is_ok(), self.heard.len(), self.is_closed, self.answers.clone())
+    }
+
     fn play(&mut self, mut script: &[u8]) {
         self.steps = super::Steps::of(script);
-        let mut kept: Vec<Vec<u8>> = Vec::new();
+        let mut kept: Vec<Kept> = Vec::new();
         for _ in 0..STEPS_MAX {
             if script.is_empty() {
                 break;
@@ -106,9 +121,10 @@ impl Stage {
     }
 
     /// Seals one record.
-    fn say(&mut self, what: u8, script: &mut &[u8]) -> Vec<u8> {
+    fn say(&mut self, what: u8, script: &mut &[u8]) -> Kept {
+        let mut is_contentious = false;
         let forge = &mut self.forged.to_session;
-        match what {
+        let wire = match what {
             0..=3 => {
                 let len =
                     [1, 100, 5000, 16_384][usize::from(what)] - usize::from(what > 0) * usize::from(next(script) % 90);
@@ -131,7 +147,7 @@ impl Stage {
             }
             8 => {
                 // Refused by its header, where rustls waits for the rest.
-                self.is_stricter = true;
+                is_contentious = true;
                 let len = usize::from(next(script) % 12).min(script.len());
                 let (content, rest) = script.split_at(len);
                 *script = rest;
@@ -139,7 +155,7 @@ impl Stage {
             }
             9 => {
                 let kind = next(script);
-                self.is_stricter |= kind == ALERT || kind == HANDSHAKE;
+                is_contentious = kind == ALERT || kind == HANDSHAKE;
                 let inner = [vec![7; usize::from(next(script) % 4)], vec![kind]].concat();
                 if kind == DATA {
                     self.said.extend(vec![7; inner.len() - 1]);
@@ -152,24 +168,25 @@ impl Stage {
                 self.said.extend(vec![DATA; if byte == DATA { len - 1 } else { 0 }]);
                 forge.seal(&vec![byte; len])
             }
-        }
+        };
+        Kept { wire, is_contentious }
     }
 
     /// Changes the records on their way, or lets the session speak.
-    fn meddle(&mut self, how: u8, script: &mut &[u8], kept: &mut Vec<Vec<u8>>) {
+    fn meddle(&mut self, how: u8, script: &mut &[u8], kept: &mut Vec<Kept>) {
         if how == 11 {
             return self.answer();
         }
-        let Some(mut last) = kept.pop().filter(|last| !last.is_empty()) else { return };
+        let Some(mut last) = kept.pop().filter(|last| !last.wire.is_empty()) else { return };
         match how {
             12 => {
-                let at = usize::from(next(script)) * (last.len() - 1) / 255;
+                let at = usize::from(next(script)) * (last.wire.len() - 1) / 255;
                 let change = next(script).max(1);
                 // rustls takes the header for what it should be.
-                self.is_stricter |= at < 3;
+                last.is_contentious |= at < 3;
                 // A longer record would wait for more, and then fail; or be refused at once.
                 if at != 3 && at != 4 {
-                    last[at] ^= change;
+                    last.wire[at] ^= change;
                 }
                 kept.push(last);
             }
@@ -181,15 +198,18 @@ impl Stage {
             14 => {}
             _ => {
                 // By enough that what follows does not make up for it by chance.
-                last.truncate(last.len().saturating_sub(8 + usize::from(next(script)) % 40));
-                self.is_stricter = true;
+                last.wire.truncate(last.wire.len().saturating_sub(8 + usize::from(next(script)) % 40));
+                last.is_contentious = true;
                 kept.push(last);
             }
         }
     }
 
-    fn deliver(&mut self, record: &[u8]) {
-        let mut rest = record;
+    fn deliver(&mut self, record: &Kept) {
+        if record.is_contentious && self.before_stricter.is_none() {
+            self.before_stricter = Some(self.standing());
+        }
+        let mut rest = &record.wire[..];
         while !rest.is_empty() {
             let n = (self.steps.next() * 40).min(rest.len());
             self.incoming.extend_from_slice(&rest[..n]);
