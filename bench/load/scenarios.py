@@ -84,7 +84,8 @@ class WrongAnswer(candidates.Failure):
 
 def failure(text):
     """What the load generator's last words stand for."""
-    return (Stalled if "in time" in text else WrongAnswer)(text)
+    kinds = {"in time": Stalled, "watched process": candidates.Failure}
+    return next((kind for words, kind in kinds.items() if words in text), WrongAnswer)(text)
 
 
 class Bench:

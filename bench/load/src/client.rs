@@ -156,10 +156,12 @@ impl Load {
         }
         let (start, before) = window.ok_or("the run ended in its warm-up")?;
         let elapsed = start.elapsed().as_secs_f64();
-        let used = before.until(&Reading::take(watched), watched)?;
+        let after = Reading::take(watched);
         let tally = std::mem::take(&mut self.tally);
         let unsent = self.due.len() as u64;
+        // A stall is told as one, before anything is made of its CPU time.
         self.drain(&mut ready)?;
+        let used = before.until(&after, watched)?;
         Ok(Report::new()
             .number("seconds", elapsed)
             .count("requests", tally.requests)
