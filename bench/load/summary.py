@@ -132,16 +132,18 @@ def ratios(results):
              "variants of a peer stands here; elsewhere each peer runs in one variant. A ? marks a doubtful number.\n",
              "| scenario | unit | gate | nginx | × nginx | HAProxy | × HAProxy |", "|---|---|---|---|---|---|---|"]
     for scenario, found in results.records.items():
-        gate = results.gate(scenario)
-        if not gate:
+        if not results.gate_wanted(scenario):
             continue
-        cells = [scenario, next(iter(found.values()))[0]["unit"], cell(results, scenario, gate)]
+        gate = results.gate(scenario)
+        ours = cell(results, scenario, gate) if gate else results.absence(scenario, results.reference)
+        cells = [scenario, next(iter(found.values()))[0]["unit"], ours]
         for peer in ("nginx", "haproxy"):
             best, ratio = results.best(scenario, peer), results.ratios(scenario, peer)
             if best:
-                cells += [f"{cell(results, scenario, best)} {best.partition('/')[2]}", f"{ratio[0]:.2f} ({ratio[1]:.2f})"]
+                cells.append(f"{cell(results, scenario, best)} {best.partition('/')[2]}")
             else:
-                cells += [results.missing(scenario, peer) if results.wanted(scenario, peer) else "", ""]
+                cells.append(results.missing(scenario, peer) if gate and results.wanted(scenario, peer) else "")
+            cells.append(f"{ratio[0]:.2f} ({ratio[1]:.2f})" if ratio else "")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
