@@ -104,6 +104,22 @@ impl Buffer {
         }
     }
 
+    /// Bytes of room in front of the filled window: those that were consumed.
+    #[must_use]
+    pub fn front(&self) -> usize {
+        self.start
+    }
+
+    /// Puts `bytes` in front of the filled window.
+    ///
+    /// # Panics
+    /// When they exceed [`front`](Self::front).
+    pub fn prepend(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.start, "prepend past the front of a buffer");
+        self.start -= bytes.len();
+        self.bytes[self.start..self.start + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Cuts the filled window to its first `n` bytes.
     pub fn truncate(&mut self, n: usize) {
         self.end = self.end.min(self.start + n);

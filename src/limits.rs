@@ -162,6 +162,12 @@ pub const LOGGED_STRING_BYTES_MAX: usize = 2 * 1024;
 /// Upstreams and routes in one configuration.
 pub const ROUTES_MAX: usize = 1024;
 
+/// How long a response head may be held back for a short body that is on its way: it leaves with it in one write.
+pub const HEAD_HELD_BACK: Duration = Duration::from_millis(5);
+
+/// How often a full shard looks whether it, or another, has become less so.
+pub const FULL_LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// How long a connect to one address may be alone before the next address is tried as well (RFC 8305 §5 says 250 ms).
 pub const DIAL_STAGGER: Duration = Duration::from_millis(250);
 

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use crate::access::AccessSink;
 use crate::clock::{self, Deadline};
+use crate::limits;
 use crate::link::KernelTls;
 use crate::net::dial::Dialer;
 use crate::net::listen::{Arrival, Listener};
@@ -140,7 +141,7 @@ impl Door {
         // Others are about to leave as well.
         while !shard.is_draining() {
             arrival = member.hand_over(arrival, self.index)?;
-            if clock::within(Deadline::after(LOOK_AGAIN), shard.below_max()).await.is_some() {
+            if clock::within(Deadline::after(limits::FULL_LOOK_AGAIN), shard.below_max()).await.is_some() {
                 break;
             }
         }
@@ -156,7 +157,8 @@ async fn accept<S: AccessSink + 'static>(door: Door, shard: Rc<Shard<Dialer, S>>
         }
         let Some(arrival) = door.listener.arrival().await else { return };
         if let Some(arrival) = door.show_on(arrival, &shard).await {
-            seat(arrival, door.tls.clone(), &shard).await;
+            shard.below_max().await;
+            seat(arrival, door.tls.clone(), &shard);
         }
     }
 }
@@ -168,14 +170,14 @@ async fn take_over<S: AccessSink + 'static>(
     shard: Rc<Shard<Dialer, S>>,
 ) {
     while let Some(Handed { arrival, listener, claim }) = member.taken_over().await {
-        seat(arrival, tls[listener].clone(), &shard).await;
+        // The claim has kept a place for it.
+        seat(arrival, tls[listener].clone(), &shard);
         drop(claim);
     }
 }
 
-/// Gives a client a seat, as soon as one is free, and begins to serve it.
-async fn seat<S: AccessSink + 'static>(arrival: Arrival, tls: Option<Arc<ServerConfig>>, shard: &Rc<Shard<Dialer, S>>) {
-    shard.below_max().await;
+/// Gives a client a seat and begins to serve it.
+fn seat<S: AccessSink + 'static>(arrival: Arrival, tls: Option<Arc<ServerConfig>>, shard: &Rc<Shard<Dialer, S>>) {
     let (seat, shard) = (shard.seat(), Rc::clone(shard));
     tokio::task::spawn_local(async move {
         let stream = arrival.into_stream().with_kernel_tls(shard.dial.kernel_tls());
@@ -197,8 +199,28 @@ async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Du
     }
 }
 
-/// How often a full shard looks whether another has become less so.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
-
 /// How often a shard that has given up looks for clients that were still in a queue.
 const ABORT_AGAIN: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::access::AccessRecord;
+
+    struct Nowhere;
+
+    impl AccessSink for Nowhere {
+        fn record(&self, _record: &AccessRecord) {}
+    }
+
+    fn output_size<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_a_connection_fits_a_page() {
+        let task = 4096 - 256;
+        let serving = output_size(connection::serve::<uring::Stream, Dialer, Nowhere>);
+        assert!(serving <= task, "{serving} bytes for every idle client; the allocator would round it up to 5120");
+    }
+}

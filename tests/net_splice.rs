@@ -9,10 +9,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use filmgate::clock::{self, Deadline};
+use filmgate::http::body::Reader;
 use filmgate::limits;
 use filmgate::link::Link;
 use filmgate::net::uring::{self, Stream};
-use filmgate::pipe::Pipe;
+use filmgate::pipe::{Pipe, Pipes, Splice};
+use filmgate::proxy::pump::{Filled, Pump};
+use filmgate::proxy::secure::Wire;
 use net_loopback::{accept, full, later, listener, read, shard};
 
 async fn pair() -> (Stream, TcpStream) {
@@ -256,4 +259,36 @@ fn writing_waits_in_the_ring_again_after_a_splice() {
 fn a_pipe_is_as_large_as_the_system_allows() {
     let capacity = uring::pipe().unwrap().capacity;
     assert!((limits::PIPE_BYTES_MIN..=limits::PIPE_BYTES).contains(&capacity), "{capacity}");
+}
+
+#[test]
+fn after_a_turn_a_pump_waits_in_the_ring_so_that_what_others_put_there_is_submitted() {
+    shard(|| async {
+        let ((from, mut feeder), (to, mut sink)) = (pair().await, pair().await);
+        std::thread::spawn(move || while feeder.write_all(&[7; 64 * 1024]).is_ok() {});
+        std::thread::spawn(move || while sink.read(&mut [0; 64 * 1024]).is_ok_and(|n| n > 0) {});
+        let (from, to) = (Wire::Plain(from), Wire::Plain(to));
+        let left = 1 << 30;
+        let mut pump =
+            Pump::between(&Pipes::new(Splice::Always, uring::pipe), &from, &to, &Reader::Length(left)).unwrap();
+        let mut moved = 0;
+        while moved < limits::PUMP_TURN_BYTES {
+            assert!(matches!(pump.fill(&from, left, later()).await, Ok(Filled::Bytes(_))));
+            let (n, result) = pump.drain(&to, Duration::from_secs(30)).await;
+            result.unwrap();
+            moved += n;
+        }
+        from.readable(later()).await.unwrap();
+        let busy = Duration::from_millis(300);
+        // As long as some task merely yields, the thread does not get round to the ring.
+        tokio::task::spawn_local(async move {
+            let started = clock::mono();
+            while started.elapsed() < busy {
+                tokio::task::yield_now().await;
+            }
+        });
+        let started = clock::mono();
+        assert!(matches!(pump.fill(&from, left, later()).await, Ok(Filled::Bytes(_))));
+        assert!(started.elapsed() > busy / 2);
+    });
 }

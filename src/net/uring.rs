@@ -90,15 +90,12 @@ impl Stream {
         self.unwatch();
         self.reading.busy.set(true);
         self.interrupted.set(false);
-        let (mut timed_out, mut done) = (false, self.reading.race(&mut op, until).await);
-        if done.is_none() {
+        let mut timed_out = false;
+        let at_deadline = || {
             timed_out = true;
             sys::cancel(&self.socket);
-        }
-        let (result, thing) = match done.take() {
-            Some(done) => done,
-            None => op.await,
         };
+        let (result, thing) = self.reading.complete(&mut op, until, at_deadline).await;
         self.reading.busy.set(false);
         let result = match result {
             Err(error) if is_retry(&error) && timed_out => Err(io::ErrorKind::TimedOut.into()),
@@ -111,9 +108,9 @@ impl Stream {
 
     /// Waits, without an operation in the ring, until something can be spliced in or out after it could not.
     ///
-    /// Only this thread's driver notes readiness, so what is noted when the wait begins is older than the failure that led
-    /// to it and is forgotten.
-    async fn ready(&self, way: Way, until: Deadline) -> io::Result<()> {
+    /// Only this thread's driver notes readiness, so what is noted when the wait begins is older than a system call that
+    /// failed in the same turn, and is forgotten: it `is_stale`. The failure of an operation of the ring may be the older.
+    async fn ready(&self, way: Way, mut is_stale: bool, until: Deadline) -> io::Result<()> {
         if self.watch.borrow().is_none() {
             *self.watch.borrow_mut() = Some(sys::watch(&self.socket)?);
         }
@@ -121,7 +118,6 @@ impl Stream {
             Way::In => &self.reading,
             Way::Out => &self.writing,
         };
-        let mut is_stale = true;
         let result = poll_fn(|context| {
             let watch = self.watch.borrow();
             let Some(watch) = &*watch else { return Poll::Ready(Ok(())) };
@@ -132,7 +128,9 @@ impl Stream {
                 };
                 match ready {
                     Poll::Ready(Ok(mut guard)) if is_stale => guard.clear_ready(),
-                    Poll::Ready(result) => return Poll::Ready(result.map(drop)),
+                    Poll::Ready(result) => {
+                        return Poll::Ready(result.map(|mut guard| guard.clear_ready()));
+                    }
                     Poll::Pending => break,
                 }
                 is_stale = false;
@@ -161,7 +159,7 @@ impl Stream {
         loop {
             self.set_nonblocking(true)?;
             match splice() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready(way, until).await?,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.ready(way, true, until).await?,
                 Err(error) if is_retry(&error) => {}
                 result => return result,
             }
@@ -254,20 +252,22 @@ impl Link for Stream {
         while outcome.is_ok() && !from.is_empty() {
             outcome = self.set_nonblocking(false);
             let mut op = sys::send(&self.socket, from, self.has_keys());
-            let (mut result, buffer) = match self.writing.race(&mut op, until).await {
-                Some(done) => done,
-                None => {
-                    // Fails only when the connection is gone, and then the operation ends by itself.
-                    let _ = self.shutdown(Shutdown::Write);
-                    (Err(io::ErrorKind::TimedOut.into()), op.await.1)
-                }
+            let mut timed_out = false;
+            let at_deadline = || {
+                timed_out = true;
+                // Fails only when the connection is gone, and then the operation ends by itself.
+                let _ = self.shutdown(Shutdown::Write);
             };
-            from = buffer;
-            match &mut result {
+            let result;
+            (result, from) = self.writing.complete(&mut op, until, at_deadline).await;
+            match &result {
+                _ if timed_out => outcome = Err(io::ErrorKind::TimedOut.into()),
                 Ok(n) => from.consume(*n),
                 // A cancelled read side takes the write with it; the kernel says how far it got, so go on from there.
                 Err(error) if is_retry(error) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => outcome = self.ready(Way::Out, until).await,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    outcome = self.ready(Way::Out, false, until).await
+                }
                 Err(_) => outcome = result.map(drop),
             }
         }
@@ -435,16 +435,25 @@ enum Way {
 }
 
 impl Side {
-    /// Awaits `op` until the deadline; `None` leaves it in flight.
-    async fn race<T: Unpin>(&self, op: &mut InFlight<T>, until: Deadline) -> Option<(io::Result<usize>, T)> {
-        let Some(at) = until.instant() else {
-            return Some(op.await);
-        };
-        poll_fn(|context| match Pin::new(&mut *op).poll(context) {
-            Poll::Ready(done) => Poll::Ready(Some(done)),
-            Poll::Pending => self.poll_expired(at, context).map(|()| None),
+    /// Awaits `op`. At the deadline it does what will end `op` soon, and goes on waiting.
+    fn complete<T: Unpin>(
+        &self,
+        op: &mut InFlight<T>,
+        until: Deadline,
+        mut at_deadline: impl FnMut(),
+    ) -> impl Future<Output = (io::Result<usize>, T)> {
+        let mut waits_until = until.instant();
+        poll_fn(move |context| {
+            let done = Pin::new(&mut *op).poll(context);
+            if done.is_pending()
+                && let Some(at) = waits_until
+                && self.poll_expired(at, context).is_ready()
+            {
+                waits_until = None;
+                at_deadline();
+            }
+            done
         })
-        .await
     }
 
     fn poll_expired(&self, at: Instant, context: &mut Context<'_>) -> Poll<()> {

@@ -40,11 +40,30 @@ impl<L: Link> Nudge for Client<L> {
 }
 
 /// Serves a client until one of the two has had enough.
-pub async fn serve<L, D, S>(link: L, tls: Option<Arc<ServerConfig>>, shard: Rc<Shard<D, S>>)
+///
+/// The handshake is a future in a box of its own: the room for it would stay with every idle client.
+pub fn serve<L, D, S>(link: L, tls: Option<Arc<ServerConfig>>, shard: Rc<Shard<D, S>>) -> impl Future<Output = ()>
 where
     L: Link + 'static,
     D: Dial + 'static,
     S: AccessSink + 'static,
+{
+    let arriving = Box::pin(welcome(link, tls, Rc::clone(&shard)));
+    async move {
+        if let Some(client) = arriving.await {
+            let nudge: Weak<dyn Nudge> = Rc::downgrade(&(Rc::clone(&client) as Rc<dyn Nudge>));
+            let _registration = shard.register(nudge);
+            attend(&client, &shard).await;
+        }
+    }
+}
+
+/// Gets a client as far as its first request.
+async fn welcome<L, D, S>(link: L, tls: Option<Arc<ServerConfig>>, shard: Rc<Shard<D, S>>) -> Option<Rc<Client<L>>>
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
 {
     let wire = match tls {
         None => Wire::Plain(link),
@@ -52,30 +71,40 @@ where
             let until = Deadline::after(shard.timeouts.client_handshake);
             match Secure::accept(link, &config, &shard.buffers, until).await {
                 Ok(secure) => Wire::Tls(Box::new(secure)),
-                Err(failed) => return turned_away(failed, &shard).await,
+                Err(failed) => {
+                    turned_away(failed, &shard).await;
+                    return None;
+                }
             }
         }
     };
-    let client = Rc::new(Client { wire, idle: Cell::new(false) });
-    let nudge: Weak<dyn Nudge> = Rc::downgrade(&(Rc::clone(&client) as Rc<dyn Nudge>));
-    let _registration = shard.register(nudge);
+    Some(Rc::new(Client { wire, idle: Cell::new(false) }))
+}
+
+/// Serves one request after another.
+async fn attend<L, D, S>(client: &Client<L>, shard: &Shard<D, S>)
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
     let mut carried = None;
     for served in 0.. {
         let is_last = served + 1 >= shard.limits.connection_requests_max;
-        let inbound = match next_head(&client, &shard, carried.take(), served == 0).await {
+        let mut inbound = match next_head(client, shard, carried.take(), served == 0).await {
             Awaited::Head(buffer, head_len, begun) => Inbound { buffer, head_len, begun, is_last },
             Awaited::Failed(failure, begun) => {
-                exchange::refuse(&client, &shard, &failure, begun).await;
-                return linger(&client.wire, &shard).await;
+                exchange::refuse(client, shard, &failure, begun).await;
+                return linger(&client.wire, shard).await;
             }
             Awaited::Nothing => {
                 let _ = client.wire.finish(Deadline::after(FAREWELL)).await;
                 return;
             }
         };
-        match exchange::run(&client, &shard, inbound).await {
-            Next::Request(leftover) => carried = leftover,
-            Next::Close => return linger(&client.wire, &shard).await,
+        match exchange::run(client, shard, &mut inbound).await {
+            Next::Request(leftover) => carried = leftover.or(Some(inbound.buffer)),
+            Next::Close => return linger(&client.wire, shard).await,
             Next::Break => return client.wire.abort(),
         }
     }

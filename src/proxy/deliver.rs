@@ -66,12 +66,26 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
         // What is already here rides with the head; a short body is often right behind it.
         let missing = reader.remaining().map_or(0, |remaining| remaining.saturating_sub(from.len() as u64));
         if missing > 0 && missing <= from.room().min(out.room()) as u64 && !self.upstream.is_quiet() {
-            from = self.read(from, &reader).await?.ok_or(UpstreamFault::ResponseTruncated)?;
+            // It may also be the end, or something of TLS without content. Whatever it is, the head does not wait for it:
+            // who reads on will meet it.
+            from = self.upstream.read(from, Deadline::after(limits::HEAD_HELD_BACK)).await.1;
         }
-        let window = from.len().min(out.room());
-        let used = self.take(&mut reader, &from.filled()[..window], &mut out, delivered)?;
-        from.consume(used);
-        let mut out = Some(self.write(out, delivered).await?);
+        let mut out = if self.returning != Returning::Unchunked && out.len() <= from.front() {
+            // The head fits where the upstream's was: the body stays where it is.
+            let surplus = self.trim(&mut reader, &mut from, delivered)?;
+            from.prepend(out.filled());
+            drop(out);
+            from = self.write(from, delivered).await?;
+            if surplus {
+                return Ok(());
+            }
+            None
+        } else {
+            let window = from.len().min(out.room());
+            let used = self.take(&mut reader, &from.filled()[..window], &mut out, delivered)?;
+            from.consume(used);
+            Some(self.write(out, delivered).await?)
+        };
         loop {
             if from.is_empty() {
                 if reader.finished() {
@@ -105,11 +119,7 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
                 out = Some(self.write(plain, delivered).await?);
             } else {
                 out = None;
-                self.note_code(from.filled(), delivered);
-                let seen = reader.skim(from.filled()).map_err(|_| UpstreamFault::ResponseMalformed)?;
-                let surplus = seen.consumed < from.len();
-                from.truncate(seen.consumed);
-                delivered.bytes += seen.payload as u64;
+                let surplus = self.trim(&mut reader, &mut from, delivered)?;
                 from = self.write(from, delivered).await?;
                 if surplus {
                     return Ok(());
@@ -118,6 +128,16 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
         }
         delivered.is_clean = true;
         Ok(())
+    }
+
+    /// Cuts `from` to what belongs to the body; says whether there was more.
+    fn trim(&self, reader: &mut Reader, from: &mut Buffer, delivered: &mut Delivered) -> Result<bool, Failure> {
+        self.note_code(from.filled(), delivered);
+        let seen = reader.skim(from.filled()).map_err(|_| UpstreamFault::ResponseMalformed)?;
+        let surplus = seen.consumed < from.len();
+        from.truncate(seen.consumed);
+        delivered.bytes += seen.payload as u64;
+        Ok(surplus)
     }
 
     /// Moves body bytes from `input` behind what is in `out`, with or without their chunked coding.

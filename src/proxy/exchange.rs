@@ -25,7 +25,7 @@ use crate::s3::target::{SignatureKind, Target};
 
 /// What the connection does next.
 pub enum Next {
-    /// It serves another request, whose first bytes may be here already.
+    /// It serves another request. Its first bytes may be here already: these, or else what is left in [`Inbound`].
     Request(Option<Buffer>),
     /// It says goodbye.
     Close,
@@ -46,7 +46,7 @@ pub struct Inbound {
 }
 
 /// Serves one request and leaves one record.
-pub async fn run<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, mut inbound: Inbound) -> Next
+pub async fn run<L, D, S>(client: &Client<L>, shard: &Shard<D, S>, inbound: &mut Inbound) -> Next
 where
     L: Link,
     D: Dial,
@@ -56,11 +56,12 @@ where
     let (block, first) = inbound.buffer.filled().split_at(inbound.head_len);
     let mut parsed = shard.parsed();
     let (head, answer) = parsed.both();
-    let outcome = match Request::read(head, block) {
-        Ok(request) => {
-            story.request(&request);
-            let cx = Exchange { client, shard, request, first, is_last: inbound.is_last };
-            line(&cx, answer, &mut story).await.map_err(|failure| (failure, cx.addressee()))
+    let is_last = inbound.is_last;
+    let cx = Request::read(head, block).map(|request| Exchange { client, shard, request, first, is_last });
+    let outcome = match cx {
+        Ok(ref cx) => {
+            story.request(&cx.request);
+            line(cx, answer, &mut story).await.map_err(|failure| (failure, cx.addressee()))
         }
         Err(failure) => Err((failure, Addressee::unknown())),
     };
@@ -77,8 +78,7 @@ where
         Some(done) if done.after == After::Close => Next::Close,
         Some(done) => {
             inbound.buffer.consume(inbound.head_len + done.first_used);
-            let rest = Some(inbound.buffer).filter(|buffer| !buffer.is_empty());
-            Next::Request(done.leftover.or(rest))
+            Next::Request(done.leftover)
         }
     }
 }

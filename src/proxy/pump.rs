@@ -60,19 +60,22 @@ impl Pump {
     /// # Errors
     /// As [`Link::read`].
     pub async fn fill<L: Link>(&mut self, from: &Wire<L>, left: u64, until: Deadline) -> io::Result<Filled> {
-        if self.turn_bytes >= limits::PUMP_TURN_BYTES {
-            // Two fast peers never make it wait. Not after draining: what was sent last is the end of the body, and
-            // whoever notes that must do so before the answer is looked at.
-            self.turn_bytes = 0;
-            tokio::task::yield_now().await;
-        }
         match (&mut self.way, from) {
-            (Way::Pipe(pipe), from) => match from.splice_in(pipe, left, until).await {
-                Ok(0) => Ok(Filled::End),
-                Ok(n) => Ok(Filled::Bytes(n)),
-                Err(error) if NotData::is(&error) => Ok(Filled::Unfit),
-                Err(error) => Err(error),
-            },
+            (Way::Pipe(pipe), from) => {
+                if self.turn_bytes >= limits::PUMP_TURN_BYTES {
+                    // Two fast peers never make it wait, and what others have put into the ring is submitted only when
+                    // the thread has nothing to do. So this waits in the ring as well. Merely yielding would keep the
+                    // thread busy.
+                    self.turn_bytes = 0;
+                    from.readable(until).await?;
+                }
+                match from.splice_in(pipe, left, until).await {
+                    Ok(0) => Ok(Filled::End),
+                    Ok(n) => Ok(Filled::Bytes(n)),
+                    Err(error) if NotData::is(&error) => Ok(Filled::Unfit),
+                    Err(error) => Err(error),
+                }
+            }
             (Way::Records(held), Wire::Tls(from)) => match from.read_run(left, until).await? {
                 RunRead::Run(run) => Ok(Filled::Bytes(held.insert(run).plain_len())),
                 RunRead::Unfit => Ok(Filled::Unfit),

@@ -178,10 +178,12 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         self.clients.seated.get()
     }
 
-    /// Waits until one more connection fits, or the shard is going down.
+    /// Waits until one more connection fits, those included that are on their way from other shards, or the shard is
+    /// going down.
     pub async fn below_max(&self) {
-        while !self.is_draining() && self.clients.seated.get() >= self.limits.connections_max {
-            self.clients.left.notified().await;
+        while !self.is_draining() && self.clients.expected() >= self.limits.connections_max {
+            // Another shard's claim that came to nothing tells nobody.
+            clock::within(Deadline::after(limits::FULL_LOOK_AGAIN), self.clients.left.notified()).await;
         }
     }
 
@@ -291,6 +293,13 @@ impl Drop for Seat {
         }
         self.clients.left.notify_waiters();
         self.clients.left.notify_one();
+    }
+}
+
+impl Clients {
+    /// Those who have a seat, and those for whom one is kept.
+    fn expected(&self) -> usize {
+        self.load.as_ref().map_or(self.seated.get(), |load| load.connections())
     }
 }
 

@@ -63,7 +63,9 @@ impl Member {
         let seen = self.balance.places.iter().map(|place| Seen::of(&place.load));
         let Some(target) = lighter(seen, self.number, self.balance.connections_max) else { return Some(arrival) };
         let place = &self.balance.places[target];
-        let claim = Claim::new(Arc::clone(&place.load));
+        let Some(claim) = Claim::new(Arc::clone(&place.load), self.balance.connections_max) else {
+            return Some(arrival);
+        };
         place.inbox.push(Handed { arrival, listener, claim }).err().map(|handed| handed.arrival)
     }
 
@@ -107,9 +109,11 @@ pub struct Claim {
 }
 
 impl Claim {
-    fn new(load: Arc<Load>) -> Self {
+    /// Nothing when others have claimed the last place meanwhile.
+    fn new(load: Arc<Load>, connections_max: usize) -> Option<Self> {
         load.arrive();
-        Self { load }
+        let claim = Self { load };
+        (claim.load.connections() <= connections_max).then_some(claim)
     }
 }
 

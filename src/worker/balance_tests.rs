@@ -104,6 +104,17 @@ fn a_shard_that_has_not_joined_or_has_closed_or_is_full_gets_nothing() {
 }
 
 #[test]
+fn of_two_shards_that_see_the_last_place_one_gets_it_and_the_other_leaves_no_trace() {
+    let load = Arc::new(Load::default());
+    load.arrive();
+    let first = Claim::new(Arc::clone(&load), 2);
+    assert!(first.is_some() && Claim::new(Arc::clone(&load), 2).is_none());
+    assert_eq!(load.connections(), 2);
+    drop(first);
+    assert!(Claim::new(Arc::clone(&load), 2).is_some());
+}
+
+#[test]
 fn a_full_inbox_takes_nothing_more() {
     crate::net::runtime::raise_descriptor_limit().unwrap();
     let (balance, from) = (Balance::new(2, usize::MAX), "127.0.0.1:1".parse().unwrap());

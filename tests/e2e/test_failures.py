@@ -150,6 +150,22 @@ def test_a_response_that_ends_in_order_but_too_soon_never_looks_complete(recorde
     assert record["ended"] == {"by": "upstream", "at": "response_body"}
 
 
+@pytest.mark.parametrize("end", ["finish", "reset"])
+def test_the_head_and_the_beginning_of_a_short_response_that_is_cut_arrive(recorded_gate, recorder, end):
+    def script(request, peer):
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + b"x" * 500)
+        time.sleep(0.2)
+        getattr(peer, end)()
+
+    recorder.script = script
+    with recorded_gate.connect() as connection:
+        response = connection.exchange("GET", f"/short-{end}")
+        assert response.status == 200 and not response.complete
+        assert end == "reset" or response.body == b"x" * 500
+    record = recorded_gate.record_of(lambda r: r.get("key") == f"short-{end}")
+    assert record["status"] == 200 and record["ended"] == {"by": "upstream", "at": "response_body"}
+
+
 def test_a_response_that_stops_coming_is_given_up(recorded_gate, recorder):
     def script(request, peer):
         peer.send(CUTS["content-length"] + BLOCK)
