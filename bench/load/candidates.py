@@ -1,10 +1,14 @@
 """The gate and its peers: how each is configured and started. Every one listens on the same port, on loopback."""
 
+import contextlib
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import time
+
+import machine
 
 PORT = 9000
 UPSTREAM_PLAIN = 9080
@@ -13,47 +17,74 @@ UPSTREAM_TLS = 9443
 S3_NAME = "bucket.s3.us-west-2.amazonaws.com"
 
 
+class Failure(Exception):
+    """A measurement that came to nothing; `kind` says how, the text says what was seen."""
+
+    kind = "failed"
+
+
+class NotStarted(Failure):
+    kind = "not started"
+
+
 class Candidate:
-    """One configuration of one program. `peer` is who it speaks for in the comparison."""
+    """One configuration of one program. `peer` is who it speaks for in the comparison, `workers` how many of the proxy's
+    threads work, each on a core of its own."""
 
-    def __init__(self, name, peer, program, log):
-        self.name, self.peer, self.program, self.log = name, peer, program, log
+    def __init__(self, name, peer, program, log, workers=1):
+        self.name, self.peer, self.program, self.log, self.workers = name, peer, program, log, workers
 
-    def start(self, directory, client_tls, upstream_tls, cores="1"):
-        """Starts a new process in an empty directory of its own; returns it once it listens."""
-        command = self.prepare(pathlib.Path(directory), client_tls, upstream_tls, len(cores.split(",")))
-        errors = open(pathlib.Path(directory) / "errors.txt", "w", encoding="utf-8")
-        process = subprocess.Popen(
-            ["taskset", "-c", cores, *command], stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
-        )
-        errors.close()
-        for _ in range(500):
-            if process.poll() is not None:
-                break
-            try:
-                socket.create_connection(("127.0.0.1", PORT), 1).close()
-                return process
-            except OSError:
+    def start(self, directory, client_tls, upstream_tls):
+        """Starts a new process in an empty directory and a process group of its own; returns it once it listens."""
+        if listening():
+            raise NotStarted(f"something else listens on port {PORT}")
+        command = self.prepare(pathlib.Path(directory), client_tls, upstream_tls)
+        cores = "1" if self.workers == 1 else "1,2" if os.cpu_count() >= 4 else "0,1"
+        with open(pathlib.Path(directory) / "errors.txt", "w", encoding="utf-8") as errors:
+            # HAProxy's log is the only thing that any of them writes to its standard output.
+            process = subprocess.Popen(
+                ["taskset", "-c", cores, *command], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors,
+                process_group=0, preexec_fn=machine.end_with_parent
+            )
+        try:
+            for _ in range(500):
+                if process.poll() is not None:
+                    break
+                if listening():
+                    return process
                 time.sleep(0.01)
-        process.kill()
-        process.wait()
-        raise SystemExit(f"{self.name} did not start:\n" + (pathlib.Path(directory) / "errors.txt").read_text()[-2000:])
+            raise NotStarted((pathlib.Path(directory) / "errors.txt").read_text()[-2000:])
+        except BaseException:
+            stop(process)
+            raise
+
+
+def listening():
+    """Whether somebody accepts connections where the candidates do."""
+    try:
+        socket.create_connection(("127.0.0.1", PORT), 1).close()
+        return True
+    except OSError:
+        return False
 
 
 def stop(process):
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    """Ends a candidate with all its processes."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(10)
+        # Only what is left of the group: it is there for as long as it has members.
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 class Gate(Candidate):
-    def __init__(self, name, program):
-        super().__init__(name, "filmgate", program, "a JSON line a request to a file")
+    def __init__(self, name, program, workers=1):
+        several = f"/{workers}-workers" if workers > 1 else ""
+        super().__init__(name + several, "filmgate" + several, program, "a JSON line a request to a file", workers)
 
-    def prepare(self, directory, client_tls, upstream_tls, workers):
+    def prepare(self, directory, client_tls, upstream_tls):
         listen = f'["127.0.0.1:{PORT}"]'
         config = directory / "gate.toml"
         config.write_text(
@@ -62,13 +93,14 @@ class Gate(Candidate):
 https = {listen if client_tls else "[]"}
 http = {"[]" if client_tls else listen}
 admin = "off"
-{f'''[tls]
-certificate = "{PKI}/chain.pem"
+[tls]
+kernel = "off"
+{f'''certificate = "{PKI}/chain.pem"
 private-key = "{PKI}/key.pem"
 ''' if client_tls else ""}
 [workers]
-count = {workers}
-pin = {"true" if workers > 1 else "false"}
+count = {self.workers}
+pin = {"true" if self.workers > 1 else "false"}
 [timeouts]
 client-idle = "10m"
 [limits]
@@ -94,16 +126,18 @@ class Nginx(Candidate):
         super().__init__(name, name.split("/")[0], "nginx", "combined format to a file, buffer=64k")
         self.buffering, self.size, self.keepalive = buffering, size, keepalive
 
-    def prepare(self, directory, client_tls, upstream_tls, workers):
+    def prepare(self, directory, client_tls, upstream_tls):
         count = "16" if self.buffering == "on" else "8"
         reuse = 'keepalive 1024; keepalive_requests 1000000000; keepalive_timeout 600s;' if self.keepalive else ""
         scheme, port = ("https", UPSTREAM_TLS) if upstream_tls else ("http", UPSTREAM_PLAIN)
         version = 'proxy_http_version 1.1; proxy_set_header Connection "";' if self.keepalive else ""
+        # The links are longer than the 1 KB that nginx reads at once by default.
+        headers = "client_header_buffer_size 4k;" if self.keepalive else ""
         tls = f"ssl_certificate {PKI}/chain.pem; ssl_certificate_key {PKI}/key.pem;" if client_tls else ""
         config = directory / "nginx.conf"
         config.write_text(
             f"""
-user root; daemon off; worker_processes {workers};
+user root; daemon off; worker_processes 1;
 pid {directory}/nginx.pid; error_log {directory}/error.log warn;
 events {{ worker_connections 19000; }}
 http {{
@@ -114,7 +148,7 @@ http {{
   client_body_buffer_size {self.size}; proxy_request_buffering off; proxy_max_temp_file_size 0;
   proxy_buffering {self.buffering}; proxy_buffer_size {self.size}; proxy_buffers {count} {self.size};
   proxy_busy_buffers_size {2 * int(self.size[:-1])}k;
-  ssl_protocols TLSv1.2 TLSv1.3; ssl_session_cache shared:tls:32m; ssl_buffer_size 16k;
+  ssl_protocols TLSv1.2 TLSv1.3; ssl_buffer_size 16k; {headers}
   upstream s3 {{ server 127.0.0.1:{port}; {reuse} }}
   server {{
     listen 127.0.0.1:{PORT} {"ssl" if client_tls else ""} backlog=4096; server_name localhost; {tls}
@@ -133,10 +167,10 @@ http {{
 
 class Haproxy(Candidate):
     def __init__(self, name, size, forced):
-        super().__init__(name, "haproxy", "haproxy", "none: it only writes to syslog")
+        super().__init__(name, "haproxy", "haproxy", "httplog to the null device, a system call a line: it cannot buffer")
         self.size, self.forced = size, forced
 
-    def prepare(self, directory, client_tls, upstream_tls, workers):
+    def prepare(self, directory, client_tls, upstream_tls):
         splice = "option splice-request\n  option splice-response" if self.forced else "option splice-auto"
         bind = f"ssl crt {PKI}/both.pem" if client_tls else ""
         port = UPSTREAM_TLS if upstream_tls else UPSTREAM_PLAIN
@@ -145,17 +179,19 @@ class Haproxy(Candidate):
         config.write_text(
             f"""
 global
-  nbthread {workers}
+  nbthread 1
   maxconn 10400
   maxpipes 256
   no strict-limits
   tune.bufsize {self.size}
   tune.pipesize 1048576
-  tune.ssl.cachesize 100000
+  log stdout format raw local0
   ssl-default-bind-options ssl-min-ver TLSv1.2
   ssl-default-server-options ssl-min-ver TLSv1.2
 defaults
   mode http
+  log global
+  option httplog
   maxconn 10400
   timeout client 600s
   timeout server 600s

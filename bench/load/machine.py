@@ -2,7 +2,10 @@
 
 import contextlib
 import ctypes
+import datetime
 import fcntl
+import gzip
+import hashlib
 import os
 import pathlib
 import platform
@@ -18,6 +21,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "bench" / "load"
 
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def install_peers():
     """Installs nginx and haproxy from the distribution when they are missing; no service is started."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -26,51 +32,86 @@ def install_peers():
     if not missing:
         return
     print("installing", *missing, file=sys.stderr)
-    # Run level 1 keeps Debian from starting what it installs.
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
     subprocess.run([*apt, "update"], check=True, env=environment, stdout=subprocess.DEVNULL)
-    subprocess.run([*apt, "install", "--yes", "--no-install-recommends", *missing], check=True, env=environment,
-                   stdout=subprocess.DEVNULL)
+    with no_services():
+        subprocess.run([*apt, "install", "--yes", "--no-install-recommends", *missing], check=True, env=environment,
+                       stdout=subprocess.DEVNULL)
+
+
+@contextlib.contextmanager
+def no_services(policy=pathlib.Path("/usr/sbin/policy-rc.d")):
+    """Keeps Debian from starting what it installs, unless somebody else has a policy for that."""
+    try:
+        with open(policy, "x", encoding="utf-8") as script:
+            script.write("#!/bin/sh\nexit 101\n")
+    except FileExistsError:
+        yield
+        return
+    try:
+        policy.chmod(0o755)
+        yield
+    finally:
+        policy.unlink()
 
 
 def build(directory, *words, target):
     """Builds a release binary and returns its path."""
-    target = os.environ.get("CARGO_TARGET_DIR", str(ROOT / target))
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / target).resolve()
     subprocess.run(["cargo", "build", "--quiet", "--locked", "--release", *words], check=True, cwd=directory,
-                   env={**os.environ, "CARGO_TARGET_DIR": target})
-    return pathlib.Path(target).resolve() / "release"
+                   env={**os.environ, "CARGO_TARGET_DIR": str(target)})
+    return target / "release"
+
+
+def end_with_parent():
+    """Has the kernel end this process when the one that started it is gone, however that went."""
+    libc().prctl(1, signal.SIGTERM)
+
+
+def end(number, _):
+    """Ends the run in order. Whoever asks twice has to wait: a clean-up that is cut short leaves a namespace behind."""
+    undisturbed()
+    sys.exit(128 + number)
+
+
+def undisturbed():
+    """Ignores the signals that end a run: its clean-up has begun."""
+    for each in STOPS:
+        signal.signal(each, signal.SIG_IGN)
 
 
 def in_own_session(work):
     """Runs `work` in a session of its own, which gets nearly all CPU time while it wants any: with autogroup the nice
-    value of a process counts only inside its session. Interrupting this process ends that one, in order."""
+    value of a process counts only inside its session. Interrupting this process ends that one, in order. Returns the
+    status `work` did."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     child = os.fork()
     if child == 0:
         os.setsid()
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+        end_with_parent()
+        for number in STOPS:
+            signal.signal(number, end)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
         with contextlib.suppress(OSError):
             pathlib.Path("/proc/self/autogroup").write_text("-20")
         status = 1
         try:
-            work()
-            status = 0
-        except SystemExit as end:
-            status = end.code if isinstance(end.code, int) else 1
-            if isinstance(end.code, str):
-                print(end.code, file=sys.stderr)
+            status = work()
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+            if isinstance(ended.code, str):
+                print(ended.code, file=sys.stderr)
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(status or 0)
-    for number in (signal.SIGINT, signal.SIGTERM):
+            os._exit(status)
+    for number in STOPS:
         signal.signal(number, lambda received, _: os.kill(child, received))
-    while True:
-        with contextlib.suppress(InterruptedError):
-            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 @contextlib.contextmanager
@@ -91,8 +132,8 @@ def own_network():
     congestion control distorts loopback."""
     name = f"filmgate-load-{os.getpid()}"
     old = os.open("/proc/self/ns/net", os.O_RDONLY)
-    subprocess.run(["ip", "netns", "add", name], check=True)
     try:
+        subprocess.run(["ip", "netns", "add", name], check=True)
         enter(f"/run/netns/{name}")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         set_kernel("net/ipv4/ip_local_port_range", "20000 65535")
@@ -106,6 +147,7 @@ def own_network():
             raise SystemExit(f"the limit of open files is {limit}: 20000 are needed (ulimit -n)")
         yield
     finally:
+        undisturbed()
         libc().setns(old, 0)
         subprocess.run(["ip", "netns", "delete", name], check=False)
 
@@ -158,28 +200,58 @@ def output(*command):
 
 def first_match(pattern, text):
     found = re.search(pattern, text)
-    return found.group(1).strip() if found else "unknown"
+    return found.group(1).strip() if found else None
 
 
-def describe():
+def irq_time():
+    """Whether the kernel charges interrupts to nobody ("set"), to whom they hit ("unset"), or does not tell ("unknown")."""
+    for file in ("/proc/config.gz", f"/boot/config-{platform.release()}"):
+        with contextlib.suppress(OSError):
+            found = pathlib.Path(file).read_bytes()
+            text = gzip.decompress(found) if file.endswith(".gz") else found
+            return "set" if b"\nCONFIG_IRQ_TIME_ACCOUNTING=y" in text else "unset"
+    return "unknown"
+
+
+def running_openssl():
+    """The version of OpenSSL that nginx runs with, as its library says it."""
+    told = output("nginx", "-V")
+    return first_match(r"running with (OpenSSL \S+)", told) or first_match(r"built with (OpenSSL \S+)", told) or "unknown"
+
+
+def digest(program):
+    """A program's SHA-256."""
+    return hashlib.sha256(pathlib.Path(shutil.which(program)).read_bytes()).hexdigest()
+
+
+def describe(gates, built_here):
     """What a reader has to know about the machine and the programs, as (name, value) pairs."""
     cpu = output("lscpu")
     dirty = " (with uncommitted changes)" if output("git", "status", "--porcelain", "--", "src", "bench/load",
                                                     "Cargo.toml", "Cargo.lock") else ""
+    nginx, built_with = (first_match(pattern, output("nginx", "-V"))
+                         for pattern in (r"nginx/(\S+)", r"built with (OpenSSL \S+)"))
     haproxy = output("haproxy", "-vv")
+    version = first_match(r"version (\S+)", haproxy)
+    built, running = (first_match(rf"{word} OpenSSL version : (OpenSSL \S+)", haproxy)
+                      for word in ("Built with", "Running on"))
+    origin = "built from this commit" if built_here else "given as a file, of whatever commit"
+    about = [(f"gate `{gate.name}`", f"{output(gate.program, '--version')}, {origin}, SHA-256 {digest(gate.program)}")
+             for gate in gates]
     return [
-        ("commit", output("git", "rev-parse", "--short=12", "HEAD") + dirty),
+        ("begun", datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")),
+        ("commit of the benchmark", output("git", "rev-parse", "--short=12", "HEAD") + dirty),
+        *about,
         ("CPU", f"{first_match(r'Model name:(.*)', cpu)}, family {first_match(r'CPU family:(.*)', cpu)}, model "
                 f"{first_match(r'Model: (.*)', cpu)}, {os.cpu_count()} cores, "
                 f"{first_match(r'L2 cache:(.*)', cpu)} L2, hypervisor {first_match(r'Hypervisor vendor:(.*)', cpu)}"),
         ("memory", f"{kilobytes('/proc/meminfo', 'MemTotal') / 2**20:.1f} GiB"),
         ("kernel", platform.release()),
+        ("CONFIG_IRQ_TIME_ACCOUNTING", irq_time()),
         ("distribution", first_match(r'PRETTY_NAME="(.*)"', pathlib.Path("/etc/os-release").read_text())),
         ("kernel TLS", "in the kernel" if pathlib.Path("/proc/net/tls_stat").exists() else "none"),
-        ("nginx", first_match(r"nginx/(\S+)", output("nginx", "-v")) + ", "
-                  + first_match(r"built with (OpenSSL \S+)", output("nginx", "-V"))),
-        ("HAProxy", first_match(r"version (\S+)", haproxy) + ", running on "
-                    + first_match(r"Running on OpenSSL version : (OpenSSL \S+)", haproxy)),
+        ("nginx", f"{nginx}, built with {built_with}, running with {running_openssl()}, SHA-256 {digest('nginx')}"),
+        ("HAProxy", f"{version}, built with {built}, running with {running}, SHA-256 {digest('haproxy')}"),
         ("rustc", output("rustc", "--version")),
     ]
 

@@ -5,7 +5,6 @@ import json
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -48,7 +47,7 @@ def full():
     relays = [relay(method, size, path) for path in ("tls", "plain") for size in SIZES for method in ("GET", "PUT")]
     others = [relay("GET", "16m", "mixed")]
     for path, tls in (("plain", False), ("tls", True)):
-        others.append(Scenario(f"rate-1k-{path}", "rate", "µs added p50", client_tls=tls, upstream_tls=tls))
+        others.append(Scenario(f"rate-1k-{path}", "rate", "µs p50", client_tls=tls, upstream_tls=tls))
         for word, count in (("1k", 1000), ("10k", 10000)):
             others.append(Scenario(f"idle-{word}-{path}", "idle", "bytes/connection", client_tls=tls, upstream_tls=tls,
                                    connections=count))
@@ -57,9 +56,36 @@ def full():
                                upstream_tls=True, connections=16))
     others.append(Scenario("upstream-handshakes", "reuse", "handshakes/million requests", client_tls=True,
                            upstream_tls=True))
-    others.append(Scenario("workers-1", "workers", "CPU-s/100k requests", client_tls=True, upstream_tls=True))
-    others.append(Scenario("workers-2", "workers", "CPU-s/100k requests", client_tls=True, upstream_tls=True))
+    others.append(Scenario("workers", "workers", "CPU-s/100k requests", client_tls=True, upstream_tls=True))
     return relays + others
+
+
+class Stalled(candidates.Failure):
+    """A response stopped in the middle."""
+
+    kind = "stalled"
+
+
+class TimedOut(candidates.Failure):
+    kind = "timed out"
+
+
+class NotHeld(candidates.Failure):
+    """The rate that was asked for was not kept up."""
+
+    kind = "rate not held"
+
+
+class WrongAnswer(candidates.Failure):
+    """The client received something else than what it asked for."""
+
+    kind = "wrong answer"
+
+
+def failure(text):
+    """What the load generator's last words stand for."""
+    kinds = {"in time": Stalled, "watched process": candidates.Failure}
+    return next((kind for words, kind in kinds.items() if words in text), WrongAnswer)(text)
 
 
 class Bench:
@@ -67,12 +93,22 @@ class Bench:
 
     def __init__(self, binary, directory, seconds, warmup=0.4):
         self.binary, self.directory, self.seconds, self.warmup = str(binary), directory, seconds, warmup
+        # Where the kernel charges interrupts to nobody, only the core tells what a proxy costs.
+        self.by_core = machine.irq_time() == "set"
         pki = candidates.PKI
+        # The time it may run only bounds what nobody is left to end.
         self.upstream = subprocess.Popen(
             ["taskset", "-c", "0", self.binary, "upstream", "--plain", f"127.0.0.1:{candidates.UPSTREAM_PLAIN}", "--tls",
              f"127.0.0.1:{candidates.UPSTREAM_TLS}", "--certificate", f"{pki}/chain.pem", "--key", f"{pki}/key.pem",
-             "--seconds", "7200"])
-        os.sched_setaffinity(0, {0})
+             "--seconds", "864000"], preexec_fn=machine.end_with_parent)
+        try:
+            os.sched_setaffinity(0, {0})
+            self.wait_for_upstream()
+        except BaseException:
+            self.close()
+            raise
+
+    def wait_for_upstream(self):
         for _ in range(200):
             try:
                 self.counts()
@@ -96,79 +132,94 @@ class Bench:
                 "--path", f"/{scenario.size}", "--connections", str(scenario.connections), *tls, *map(str, words)]
 
     def load(self, scenario, *words, port=candidates.PORT, watch=None):
-        watched = ["--watch", watch] if watch else []
-        done = subprocess.run(self.command("client", scenario, port, [*words, *watched]), capture_output=True, text=True,
-                              timeout=120, check=False)
+        watched = ["--watch", str(watch.pid)] if watch else []
+        most = 90 + 4 * self.seconds
+        try:
+            done = subprocess.run(self.command("client", scenario, port, [*words, *watched]), capture_output=True,
+                                  text=True, timeout=most, check=False)
+        except subprocess.TimeoutExpired:
+            raise TimedOut(f"the load generator did not end within {most:.0f} s") from None
         if done.returncode:
-            stalled = "did not end in time" in done.stderr
-            raise (Stalled if stalled else WrongAnswer)(done.stderr.strip())
-        return json.loads(done.stdout)
+            raise failure(done.stderr.strip())
+        result = json.loads(done.stdout)
+        result["proxy_s"] = result["core_busy_s" if self.by_core and watch and watch.workers == 1 else "cpu_s"]
+        return result
 
     def measure(self, scenario, candidate):
-        """One measurement with a new process; the value that counts is `value`, in the scenario's unit. None when a peer
-        left a response unfinished."""
-        cores = "0,1" if scenario.name == "workers-2" else "1"
+        """One measurement with a new process; the value that counts is `value`, in the scenario's unit."""
+        if self.upstream.poll() is not None:
+            raise SystemExit("the upstream has ended")
         with tempfile.TemporaryDirectory(dir=self.directory) as directory:
-            process = candidate.start(directory, scenario.client_tls, scenario.upstream_tls, cores)
+            process = candidate.start(directory, scenario.client_tls, scenario.upstream_tls)
             try:
-                return KINDS[scenario.kind](self, scenario, process.pid)
-            except Stalled as stalled:
-                print(f"{candidate.name} in {scenario.name}: {stalled}", file=sys.stderr)
-                if candidate.peer == "filmgate":
-                    raise
-                return None
+                return KINDS[scenario.kind](self, scenario, Watch(process.pid, candidate.workers))
             except WrongAnswer as wrong:
                 errors = (pathlib.Path(directory) / "errors.txt").read_text()[-2000:]
-                raise SystemExit(f"{candidate.name} in {scenario.name}: {wrong}\n{errors}") from wrong
+                raise WrongAnswer(f"{wrong}\n{errors}".strip()) from wrong
             finally:
                 candidates.stop(process)
 
 
-class WrongAnswer(Exception):
-    """The client received something else than what it asked for."""
+@dataclasses.dataclass(frozen=True)
+class Watch:
+    """The process whose CPU time is charged, and how many workers it has."""
 
-
-class Stalled(Exception):
-    """A response stopped in the middle."""
+    pid: int
+    workers: int
 
 
 def measure_relay(bench, scenario, watch):
     result = bench.load(scenario, "--seconds", bench.seconds, "--warmup", bench.warmup, watch=watch)
     work = result["requests"] / 1e5 if scenario.size in SMALL else result["bytes"] / 1e9
-    result["value"] = result["cpu_s"] / work
+    result["value"] = result["proxy_s"] / work
+    return result
+
+
+def measure_workers(bench, scenario, watch):
+    # With cores to spare nobody shares one: the proxy has 1 and 2, the load generator 0.
+    if os.cpu_count() >= 4:
+        os.sched_setaffinity(bench.upstream.pid, {3})
+    try:
+        result = measure_relay(bench, scenario, watch)
+    finally:
+        os.sched_setaffinity(bench.upstream.pid, {0})
+    result["worker_s"] = [used for name, used in result["tasks_s"].items() if name.startswith("shard-")]
+    if len(result["worker_s"]) != watch.workers:
+        raise candidates.Failure(f"{watch.workers} workers were expected among {', '.join(result['tasks_s'])}")
+    result["workers_share"] = min(result["worker_s"]) / max(result["worker_s"])
     return result
 
 
 def measure_rate(bench, scenario, watch):
-    words = ["--seconds", max(2, bench.seconds), "--warmup", 1]
+    words = ["--seconds", max(2, bench.seconds), "--warmup", 1, "--rate", RATE]
     port = candidates.UPSTREAM_TLS if scenario.upstream_tls else candidates.UPSTREAM_PLAIN
-    for rate in (RATE, RATE // 2, RATE // 4):
-        direct = bench.load(scenario, *words, "--rate", rate, port=port)
-        result = bench.load(scenario, *words, "--rate", rate, watch=watch)
+    direct = bench.load(scenario, *words, port=port)
+    result = bench.load(scenario, *words, watch=watch)
+    for who, found in (("without a proxy, ", direct), ("", result)):
         # A backlog says that the rate was not kept up.
-        if result["unsent"] < rate / 20:
-            break
-    result["rate"] = rate
-    result["value"] = result["p50_us"] - direct["p50_us"]
-    result["added_p99_us"] = result["p99_us"] - direct["p99_us"]
+        if found["unsent"] >= RATE / 20:
+            raise NotHeld(f"{who}{found['requests'] / found['seconds']:.0f} of {RATE} requests/s, "
+                          f"{found['unsent']} due and unsent at the end")
+    result["rate"] = RATE
+    result["value"] = result["p50_us"]
     result["direct_p50_us"], result["direct_p99_us"] = direct["p50_us"], direct["p99_us"]
     return result
 
 
 def measure_idle(bench, scenario, watch):
     # The upstream connections of the first load are gone before and after.
-    settle = 6
+    settle = 5.5
     busy = dataclasses.replace(scenario, connections=64)
     bench.load(busy, "--seconds", 0.5, watch=watch)
     time.sleep(settle)
-    share, slab = machine.memory(watch)
+    share, slab = machine.memory(watch.pid)
     holder = subprocess.Popen(bench.command("idle", scenario, candidates.PORT, []), stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True)
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         if holder.stdout.readline().strip() != "ready":
-            raise WrongAnswer("the idle connections could not be opened")
+            raise failure(holder.stderr.read().strip())
         time.sleep(settle)
-        share_now, slab_now = machine.memory(watch)
+        share_now, slab_now = machine.memory(watch.pid)
         holder.stdin.close()
         result = json.loads(holder.stdout.read())
     finally:
@@ -188,7 +239,7 @@ def measure_handshake(bench, scenario, watch):
                         resume, watch=watch)
     made = result["full_handshakes"] + result["resumed_handshakes"]
     wanted = result["full_handshakes" if resume == "no" else "resumed_handshakes"]
-    result["value"] = result["cpu_s"] * 1000 / made
+    result["value"] = result["proxy_s"] * 1000 / made
     result["per_second"] = made / result["seconds"]
     result["share_as_wanted"] = wanted / made
     return result
@@ -211,5 +262,5 @@ KINDS = {
     "idle": measure_idle,
     "handshake": measure_handshake,
     "reuse": measure_reuse,
-    "workers": measure_relay,
+    "workers": measure_workers,
 }

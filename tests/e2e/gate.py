@@ -12,7 +12,8 @@ import ports
 import wire
 from pki import Identity
 
-# `FILMGATE_PATH` forces one way for every body: `transfer.splice` and `tls.records`. Without it the gate chooses.
+# `FILMGATE_PATH` forces one way for every body: `transfer.splice` and `tls.records`, and no records left to the kernel, which
+# would take them from either way where it can. Without it the gate chooses.
 FORCED = {"splice": ("always", "own"), "copy": ("off", "library")}
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -150,7 +151,7 @@ class Gate:
         path = os.environ.get("FILMGATE_PATH")
         splice, records = FORCED[path] if path else (None, None)
         if path:
-            parts.append(f"records = {_toml(records)}\n")
+            parts.append(f'records = {_toml(records)}\nkernel = "off"\n')
         if len(self.identities) == 1:
             only = self.identities[0]
             parts.append(f"certificate = {_toml(str(only.certificate))}\nprivate-key = {_toml(str(only.key))}\n")

@@ -41,9 +41,9 @@ impl Pattern {
     }
 }
 
-/// The length a path such as /16k or /1g asks for, in bytes (powers of two).
+/// The length a path such as /16k/movie.mov or /1g asks for, in bytes (powers of two).
 pub(crate) fn length_of(path: &str) -> Option<u64> {
-    let name = path.strip_prefix('/')?.split('?').next()?;
+    let name = path.strip_prefix('/')?.split(['/', '?']).next()?;
     let digits = name.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
     let unit: u64 = match &name[digits.len()..] {
         "" => 1,
@@ -84,6 +84,7 @@ mod tests {
     fn paths_say_their_length() {
         assert_eq!(length_of("/1k"), Some(1024));
         assert_eq!(length_of("/16m?X-Amz-Date=1"), Some(16 << 20));
+        assert_eq!(length_of("/16k/0a1b2c3d/movie.mov?X-Amz-Date=1"), Some(16 << 10));
         assert_eq!(length_of("/1g"), Some(1 << 30));
         assert_eq!(length_of("/7"), Some(7));
         assert_eq!(length_of("/x"), None);

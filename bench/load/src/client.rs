@@ -17,7 +17,7 @@ use crate::Failure;
 use crate::arguments::Arguments;
 use crate::body;
 use crate::connection::Scratch;
-use crate::cpu;
+use crate::cpu::Reading;
 use crate::head;
 use crate::histogram::Histogram;
 use crate::poll::Poll;
@@ -70,9 +70,6 @@ pub(crate) struct Tally {
     pub(crate) full_handshakes: u64,
     pub(crate) resumed_handshakes: u64,
 }
-
-/// The start of the measured window: when, and then the watched processes' CPU seconds and those of their core.
-type Mark = (Instant, f64, f64);
 
 struct Load {
     target: Target,
@@ -141,35 +138,38 @@ impl Load {
     ) -> Result<Report, Failure> {
         let begin = Instant::now();
         let mut ready = Vec::new();
-        let mut window: Option<Mark> = None;
+        let mut window: Option<(Instant, Reading)> = None;
         let mut next = begin;
         loop {
             let now = Instant::now();
-            match window {
+            match &window {
                 None if now >= begin + warmup => {
                     self.tally = Tally::default();
                     self.latencies = Histogram::new();
-                    window = Some((now, cpu::used(watched), cpu::core_busy()));
+                    window = Some((now, Reading::take(watched)));
                 }
-                Some((start, ..)) if now >= start + seconds || self.tally.requests >= requests => break,
+                Some((start, _)) if now >= *start + seconds || self.tally.requests >= requests => break,
                 _ => {}
             }
             let patience = self.schedule(&mut next, now)?;
             self.turn(&mut ready, patience)?;
         }
-        let (start, before, busy) = window.ok_or("the run ended in its warm-up")?;
+        let (start, before) = window.ok_or("the run ended in its warm-up")?;
         let elapsed = start.elapsed().as_secs_f64();
-        let used = cpu::used(watched) - before;
-        let busy = cpu::core_busy() - busy;
+        let after = Reading::take(watched);
         let tally = std::mem::take(&mut self.tally);
         let unsent = self.due.len() as u64;
+        // A stall is told as one, before anything is made of its CPU time.
         self.drain(&mut ready)?;
+        let used = before.until(&after, watched)?;
         Ok(Report::new()
             .number("seconds", elapsed)
             .count("requests", tally.requests)
             .count("bytes", tally.bytes)
-            .number("cpu_s", used)
-            .number("core_busy_s", busy)
+            .number("cpu_s", used.watched)
+            .numbers("tasks_s", &used.tasks)
+            .number("core_busy_s", used.proxy_core)
+            .number("generator_busy_s", used.own_core)
             .count("full_handshakes", tally.full_handshakes)
             .count("resumed_handshakes", tally.resumed_handshakes)
             .count("unsent", unsent)

@@ -1,4 +1,4 @@
-//! One flat JSON object.
+//! One JSON object.
 
 use std::fmt::Write;
 
@@ -15,6 +15,12 @@ impl Report {
 
     pub(crate) fn number(self, name: &str, value: f64) -> Report {
         self.add(name, &format!("{value:.6}"))
+    }
+
+    /// An object of numbers. The names hold nothing that JSON would have to escape.
+    pub(crate) fn numbers(self, name: &str, values: &[(String, f64)]) -> Report {
+        let inner = values.iter().fold(Report::new(), |report, (name, value)| report.number(name, *value));
+        self.add(name, &inner.finish())
     }
 
     fn add(mut self, name: &str, value: &str) -> Report {

@@ -16,7 +16,7 @@ use crate::poll::{Interest, Poll};
 use crate::report::Report;
 use crate::session::{self, Session};
 
-/// Responses up to here go out in one piece with their head, in bytes.
+/// The beginning of a response that goes out in one piece with its head, in bytes.
 const ONE_PIECE: u64 = 64 * 1024;
 /// Numbers of the listeners; connections come behind.
 const PLAIN: usize = 0;
@@ -209,13 +209,13 @@ impl Peer {
             _ => ("400 Bad Request", 0),
         };
         let mut answer = head::response(status, length);
-        if length <= ONE_PIECE {
-            answer.extend_from_slice(scratch.pattern.at(0, length));
-            self.connection.send(&answer)?;
-        } else {
-            self.connection.send(&answer)?;
-            self.download = (length, 0);
-            self.download.1 += self.connection.send_body(&scratch.pattern, 0, length)?;
+        // Records are full from the first one on, as those of servers are that write head and body as one stream.
+        let first = if length <= ONE_PIECE { length } else { ONE_PIECE - answer.len() as u64 };
+        answer.extend_from_slice(scratch.pattern.at(0, first));
+        self.connection.send(&answer)?;
+        if first < length {
+            self.download = (length, first);
+            self.download.1 += self.connection.send_body(&scratch.pattern, first, length - first)?;
         }
         // The next head goes where this one was.
         self.head = head;
