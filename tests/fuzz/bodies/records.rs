@@ -23,7 +23,10 @@ pub(crate) fn run(data: &[u8]) {
     own.must_have_heard_only_what_was_said();
     library.must_have_heard_only_what_was_said();
     let verdicts = || format!("{:?} and {:?}", own.verdict, library.verdict);
-    if own.before_stricter.is_none() || (own.verdict.is_ok() && library.verdict.is_ok()) {
+    if own.met_a_bound() && own.verdict != library.verdict {
+        // How much without data is too much is ours to say: tickets and empty records, too.
+        assert!(library.heard.starts_with(&own.heard), "{}", verdicts());
+    } else if own.before_stricter.is_none() || (own.verdict.is_ok() && library.verdict.is_ok()) {
         assert_eq!(own.standing(), library.standing(), "{}", verdicts());
     } else {
         assert_eq!(own.before_stricter, library.before_stricter, "{}", verdicts());
@@ -94,6 +97,10 @@ impl Stage {
 
     fn standing(&self) -> Standing {
         (self.verdict.is_ok(), self.heard.len(), self.is_closed, self.answers.clone())
+    }
+
+    fn met_a_bound(&self) -> bool {
+        format!("{:?}", self.verdict).contains("TooMany")
     }
 
     fn play(&mut self, mut script: &[u8]) {
