@@ -1,7 +1,9 @@
 """The cast: a certificate authority, SeaweedFS as S3, a scripted upstream, and the gate in front of them."""
 
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,14 @@ SECOND = "second.mystudio.test"
 RECORDER = "recorder.mystudio.test"
 
 
+# Five gigabytes up, what SeaweedFS preallocates, and the margin below which it refuses writes.
+DISK_BYTES = 10 * 1024**3
+
+
 def pytest_sessionstart():
+    directory = tempfile.gettempdir()
+    if shutil.disk_usage(directory).free < DISK_BYTES:
+        pytest.exit(f"{directory} needs {DISK_BYTES >> 30} GiB free for these tests", 3)
     program = gates.binary()
     if not Path(program).is_file():
         pytest.exit(f"no program to test at {program}: run `cargo build --release`, or set FILMGATE_BIN", 3)
