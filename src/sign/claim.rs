@@ -117,8 +117,8 @@ fn read_field<'a>(value: &'a [u8], fields: &Fields, block: &'a [u8]) -> Result<C
     let (Some(credential), Some(names), Some(signature)) = (credential, names, signature) else {
         return Err(Malformed::Field("Credential, SignedHeaders and Signature are required"));
     };
-    let (access_key, scope) =
-        split_credential(credential).ok_or(Malformed::Field("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
+    let (access_key, scope) = split_credential(credential)
+        .ok_or(Malformed::Field("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
     check_names(names).map_err(Malformed::Field)?;
     let mut dates = fields.all(block, "x-amz-date");
     let (Some(date), None) = (dates.next(), dates.next()) else { return Err(Malformed::NoDate) };
@@ -130,7 +130,8 @@ fn read_field<'a>(value: &'a [u8], fields: &Fields, block: &'a [u8]) -> Result<C
         expires: None,
         names: Cow::Borrowed(names),
         token: fields.get(block, "x-amz-security-token").map(Cow::Borrowed),
-        signature: Signature::from_hex(signature).ok_or(Malformed::Field("the Signature is not 64 hexadecimal digits"))?,
+        signature: Signature::from_hex(signature)
+            .ok_or(Malformed::Field("the Signature is not 64 hexadecimal digits"))?,
     };
     Ok(claim)
 }
@@ -140,7 +141,7 @@ fn read_query(target: Target<'_>) -> Result<Claim<'_>, Malformed> {
     if algorithm.as_deref() != Some(ALGORITHM) {
         return Err(Malformed::Query("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
     }
-    let mut required = |name| parameter(target, name)?.ok_or(Malformed::Query(REQUIRED));
+    let required = |name| parameter(target, name)?.ok_or(Malformed::Query(REQUIRED));
     let credential = required("X-Amz-Credential")?;
     let (signed_at, expires) = (required("X-Amz-Date")?, required("X-Amz-Expires")?);
     let (names, signature) = (required("X-Amz-SignedHeaders")?, required("X-Amz-Signature")?);
@@ -156,11 +157,13 @@ fn read_query(target: Target<'_>) -> Result<Claim<'_>, Malformed> {
         place: Place::Query,
         access_key,
         scope,
-        signed_at: Stamp::parse(&signed_at).ok_or(Malformed::Query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""))?,
+        signed_at: Stamp::parse(&signed_at)
+            .ok_or(Malformed::Query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""))?,
         expires: Some(seconds(&expires)?),
         names,
         token: parameter(target, "X-Amz-Security-Token")?,
-        signature: Signature::from_hex(&signature).ok_or(Malformed::Query("X-Amz-Signature is not 64 hexadecimal digits"))?,
+        signature: Signature::from_hex(&signature)
+            .ok_or(Malformed::Query("X-Amz-Signature is not 64 hexadecimal digits"))?,
     })
 }
 
@@ -189,7 +192,8 @@ fn split_credential(credential: &[u8]) -> Option<(&[u8], &[u8])> {
         && is_name(region)
         && is_name(service)
         && end == TERMINATOR;
-    (is_scope && !access_key.is_empty() && access_key.len() <= limits::ACCESS_KEY_BYTES_MAX).then_some((access_key, scope))
+    (is_scope && !access_key.is_empty() && access_key.len() <= limits::ACCESS_KEY_BYTES_MAX)
+        .then_some((access_key, scope))
 }
 
 fn is_name(name: &[u8]) -> bool {
@@ -212,9 +216,12 @@ fn check_names(names: &[u8]) -> Result<(), &'static str> {
 fn seconds(text: &[u8]) -> Result<u32, Malformed> {
     match text {
         [b'-', ..] => Err(Malformed::Query("X-Amz-Expires must be non-negative")),
-        _ if text.is_empty() || !text.iter().all(u8::is_ascii_digit) => Err(Malformed::Query("X-Amz-Expires should be a number")),
+        _ if text.is_empty() || !text.iter().all(u8::is_ascii_digit) => {
+            Err(Malformed::Query("X-Amz-Expires should be a number"))
+        }
         _ => {
-            let value = text.iter().try_fold(0_u32, |value, digit| value.checked_mul(10)?.checked_add(u32::from(digit - b'0')));
+            let value =
+                text.iter().try_fold(0_u32, |value, digit| value.checked_mul(10)?.checked_add(u32::from(digit - b'0')));
             value.filter(|value| *value <= LINK_SECONDS_MAX).ok_or(Malformed::Query(
                 "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
             ))

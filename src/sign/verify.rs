@@ -74,7 +74,8 @@ pub fn verify<'a>(
     check_time(claim, evidence.now)?;
     let Evidence { method, target, fields, block, .. } = *evidence;
     let is_ours = |name: &[u8]| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"));
-    let is_covered = |name: &[u8]| claim.names.split(|&byte| byte == b';').any(|signed| signed.eq_ignore_ascii_case(name));
+    let is_covered =
+        |name: &[u8]| claim.names.split(|&byte| byte == b';').any(|signed| signed.eq_ignore_ascii_case(name));
     if fields.iter(block).any(|(name, _)| is_ours(name) && !is_covered(name)) {
         return Err(Refusal::NotSigned);
     }

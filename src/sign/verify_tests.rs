@@ -217,7 +217,8 @@ fn how_a_client_escapes_does_not_matter_and_what_it_means_does() {
     for path in ["//test.txt", "/./test.txt", "/a/../test.txt", "/test.txt/", "/test%252Etxt", "/Test.txt"] {
         assert_eq!(judge(&head.replace("/test.txt", path), DAY), Judged::Refused(Refusal::Mismatch), "{path}");
     }
-    let reordered = head.replace("X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400", "X-Amz-Expires=86400&X-Amz-Date=20130524T000000Z");
+    let reordered = head
+        .replace("X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400", "X-Amz-Expires=86400&X-Amz-Date=20130524T000000Z");
     assert_eq!(judge(&reordered, DAY), Judged::Fine(UNSIGNED_PAYLOAD.into()));
     let more = head.replace("X-Amz-Expires", "versionId=1&X-Amz-Expires");
     assert_eq!(judge(&more, DAY), Judged::Refused(Refusal::Mismatch));
