@@ -165,6 +165,12 @@ pub const ROUTES_MAX: usize = 1024;
 /// How long a response head may be held back for a short body that is on its way: it leaves with it in one write.
 pub const HEAD_HELD_BACK: Duration = Duration::from_millis(5);
 
+/// Parameters of a query that is signed: the canonical form sorts them. S3's own operations take about 20.
+pub const QUERY_PAIRS_MAX: usize = 256;
+
+/// Bytes of the id of an access key (AWS, `GetAccessKeyInfo`: 16 to 128).
+pub const ACCESS_KEY_BYTES_MAX: usize = 128;
+
 /// How often a full shard looks whether it, or another, has become less so.
 pub const FULL_LOOK_AGAIN: Duration = Duration::from_millis(100);
 

@@ -58,7 +58,7 @@ fn is_target(bytes: &[u8]) -> bool {
 }
 
 /// `bytes` without the optional white space (RFC 9110 §5.6.3) around it.
-fn trim(mut bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {
         bytes = rest;
     }

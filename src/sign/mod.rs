@@ -1,3 +1,9 @@
-//! Signing. The only user of aws-sigv4.
+//! Signature version 4: making links, and finding out whether what came was signed.
 
+pub mod canonical;
+pub mod claim;
+pub mod key;
+#[cfg(feature = "demo")]
 pub mod presign;
+pub mod time;
+pub mod verify;

@@ -1,0 +1,233 @@
+//! What a request says of its signature: who made it, when, over what.
+//!
+//! AWS: "Authenticating Requests: Using the Authorization Header" and "Using Query Parameters (AWS Signature Version 4)".
+//! A claim is only what was written; [`verify`](super::verify) finds out whether it is true.
+
+use std::borrow::Cow;
+
+use crate::http::fields::Fields;
+use crate::limits;
+use crate::s3::target::Target;
+use crate::sign::canonical::ALGORITHM;
+use crate::sign::key::{Scope, Signature, TERMINATOR};
+use crate::sign::time::Stamp;
+
+/// Where the signature is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the `Authorization` field.
+    Field,
+    /// In the query: a presigned link.
+    Query,
+}
+
+/// A signature and what it claims to be.
+pub struct Claim<'a> {
+    /// Where it was found.
+    pub place: Place,
+    /// Who signed: the id of an access key.
+    pub access_key: Cow<'a, [u8]>,
+    /// What the key was derived for: `20130524/us-east-1/s3/aws4_request`.
+    scope: Cow<'a, [u8]>,
+    /// When.
+    pub signed_at: Stamp,
+    /// How long a link is good for, in seconds.
+    pub expires: Option<u32>,
+    /// Names of the signed fields, lower case, in order, between semicolons.
+    pub names: Cow<'a, [u8]>,
+    /// The session token of temporary credentials.
+    pub token: Option<Cow<'a, [u8]>>,
+    /// The signature.
+    pub signature: Signature,
+}
+
+impl Claim<'_> {
+    /// The scope.
+    #[must_use]
+    pub fn scope(&self) -> Scope<'_> {
+        // Checked when the claim was read.
+        let mut parts = self.scope.split(|&byte| byte == b'/');
+        let mut next = || parts.next().unwrap_or_default();
+        Scope { date: next(), region: next(), service: next() }
+    }
+
+    /// Whether the field `name`, in lower case, is signed.
+    #[must_use]
+    pub fn covers(&self, name: &[u8]) -> bool {
+        self.names.split(|&byte| byte == b';').any(|signed| signed == name)
+    }
+}
+
+/// What is wrong with the way a request is signed, by S3's rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// Two signatures, or parts of two.
+    TwoMechanisms,
+    /// A kind of signature that the gate does not verify: version 2, or 4A.
+    Unsupported,
+    /// The `Authorization` field, and what about it.
+    Field(&'static str),
+    /// The parameters of the query, and what about them.
+    Query(&'static str),
+    /// No usable `x-amz-date`.
+    NoDate,
+}
+
+/// Reads the claim of a request; `None` when it makes none.
+///
+/// # Errors
+/// See [`Malformed`].
+pub fn read<'a>(target: Target<'a>, fields: &Fields, block: &'a [u8]) -> Result<Option<Claim<'a>>, Malformed> {
+    let mut values = fields.all(block, "authorization");
+    let field = values.next();
+    let is_link = target.pairs().any(|pair| pair.is_like("X-Amz-Signature") || pair.is_like("X-Amz-Algorithm"));
+    let is_old_link = target.pairs().any(|pair| pair.is_like("AWSAccessKeyId") || pair.is_like("Signature"));
+    match (field, is_link) {
+        _ if values.next().is_some() => Err(Malformed::TwoMechanisms),
+        (Some(_), true) => Err(Malformed::TwoMechanisms),
+        _ if is_old_link && (is_link || field.is_some()) => Err(Malformed::TwoMechanisms),
+        _ if is_old_link => Err(Malformed::Unsupported),
+        (Some(value), false) => read_field(value, fields, block).map(Some),
+        (None, true) => read_query(target).map(Some),
+        (None, false) => Ok(None),
+    }
+}
+
+fn read_field<'a>(value: &'a [u8], fields: &Fields, block: &'a [u8]) -> Result<Claim<'a>, Malformed> {
+    let Some(rest) = value.strip_prefix(ALGORITHM) else { return Err(Malformed::Unsupported) };
+    if !rest.first().is_some_and(u8::is_ascii_whitespace) {
+        return Err(Malformed::Unsupported);
+    }
+    let (mut credential, mut names, mut signature) = (None, None, None);
+    for part in rest.split(|&byte| byte == b',') {
+        let part = part.trim_ascii();
+        let slot = match part.iter().position(|&byte| byte == b'=') {
+            Some(at) => match &part[..at] {
+                b"Credential" => (&mut credential, &part[at + 1..]),
+                b"SignedHeaders" => (&mut names, &part[at + 1..]),
+                b"Signature" => (&mut signature, &part[at + 1..]),
+                _ => return Err(Malformed::Field("it has a component that is not known")),
+            },
+            None => return Err(Malformed::Field("a component has no =")),
+        };
+        if slot.0.replace(slot.1).is_some() {
+            return Err(Malformed::Field("a component is given twice"));
+        }
+    }
+    let (Some(credential), Some(names), Some(signature)) = (credential, names, signature) else {
+        return Err(Malformed::Field("Credential, SignedHeaders and Signature are required"));
+    };
+    let (access_key, scope) = split_credential(credential)
+        .ok_or(Malformed::Field("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
+    check_names(names).map_err(Malformed::Field)?;
+    let mut dates = fields.all(block, "x-amz-date");
+    let (Some(date), None) = (dates.next(), dates.next()) else { return Err(Malformed::NoDate) };
+    let claim = Claim {
+        place: Place::Field,
+        access_key: Cow::Borrowed(access_key),
+        scope: Cow::Borrowed(scope),
+        signed_at: Stamp::parse(date).ok_or(Malformed::NoDate)?,
+        expires: None,
+        names: Cow::Borrowed(names),
+        token: fields.get(block, "x-amz-security-token").map(Cow::Borrowed),
+        signature: Signature::from_hex(signature)
+            .ok_or(Malformed::Field("the Signature is not 64 hexadecimal digits"))?,
+    };
+    Ok(claim)
+}
+
+fn read_query(target: Target<'_>) -> Result<Claim<'_>, Malformed> {
+    let algorithm = parameter(target, "X-Amz-Algorithm")?;
+    if algorithm.as_deref() != Some(ALGORITHM) {
+        return Err(Malformed::Query("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
+    }
+    let required = |name| parameter(target, name)?.ok_or(Malformed::Query(REQUIRED));
+    let credential = required("X-Amz-Credential")?;
+    let (signed_at, expires) = (required("X-Amz-Date")?, required("X-Amz-Expires")?);
+    let (names, signature) = (required("X-Amz-SignedHeaders")?, required("X-Amz-Signature")?);
+    let (access_key, scope) = match credential {
+        Cow::Borrowed(credential) => split_credential(credential).map(|(key, scope)| (key.into(), scope.into())),
+        Cow::Owned(credential) => {
+            split_credential(&credential).map(|(key, scope)| (key.to_vec().into(), scope.to_vec().into()))
+        }
+    }
+    .ok_or(Malformed::Query("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
+    check_names(&names).map_err(Malformed::Query)?;
+    Ok(Claim {
+        place: Place::Query,
+        access_key,
+        scope,
+        signed_at: Stamp::parse(&signed_at)
+            .ok_or(Malformed::Query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""))?,
+        expires: Some(seconds(&expires)?),
+        names,
+        token: parameter(target, "X-Amz-Security-Token")?,
+        signature: Signature::from_hex(&signature)
+            .ok_or(Malformed::Query("X-Amz-Signature is not 64 hexadecimal digits"))?,
+    })
+}
+
+const REQUIRED: &str = "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
+    X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters";
+
+/// The decoded value of a parameter that may be given once, and in its one spelling.
+fn parameter<'a>(target: Target<'a>, name: &str) -> Result<Option<Cow<'a, [u8]>>, Malformed> {
+    let mut given = target.pairs().filter(|pair| pair.is_like(name));
+    match (given.next(), given.next()) {
+        (None, _) => Ok(None),
+        (Some(pair), None) if pair.is(name) => Ok(Some(pair.decoded_value())),
+        _ => Err(Malformed::Query("a parameter of the signature is given twice, or is not spelled as it should be")),
+    }
+}
+
+/// Access key, and scope.
+fn split_credential(credential: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut slashes = credential.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
+    let (before_scope, _) = slashes.nth(3)?;
+    let (access_key, scope) = (&credential[..before_scope], &credential[before_scope + 1..]);
+    let mut parts = scope.split(|&byte| byte == b'/');
+    let (date, region, service, end) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let is_scope = date.len() == 8
+        && date.iter().all(u8::is_ascii_digit)
+        && is_name(region)
+        && is_name(service)
+        && end == TERMINATOR;
+    (is_scope && !access_key.is_empty() && access_key.len() <= limits::ACCESS_KEY_BYTES_MAX)
+        .then_some((access_key, scope))
+}
+
+fn is_name(name: &[u8]) -> bool {
+    (1..=64).contains(&name.len()) && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+}
+
+/// In lower case and in order, each once, `host` among them.
+fn check_names(names: &[u8]) -> Result<(), &'static str> {
+    let is_token = |name: &[u8]| {
+        let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(byte);
+        !name.is_empty() && name.iter().all(plain)
+    };
+    let all = || names.split(|&byte| byte == b';');
+    if !all().all(is_token) || !all().is_sorted_by(|one, next| one < next) {
+        return Err("the names of the signed headers are not in lower case and in order");
+    }
+    if all().any(|name| name == b"host") { Ok(()) } else { Err("the host header is not signed") }
+}
+
+fn seconds(text: &[u8]) -> Result<u32, Malformed> {
+    match text {
+        [b'-', ..] => Err(Malformed::Query("X-Amz-Expires must be non-negative")),
+        _ if text.is_empty() || !text.iter().all(u8::is_ascii_digit) => {
+            Err(Malformed::Query("X-Amz-Expires should be a number"))
+        }
+        _ => {
+            let value =
+                text.iter().try_fold(0_u32, |value, digit| value.checked_mul(10)?.checked_add(u32::from(digit - b'0')));
+            value.filter(|value| *value <= LINK_SECONDS_MAX).ok_or(Malformed::Query(
+                "X-Amz-Expires must be less than a week (in seconds); that is, the given X-Amz-Expires must be less than 604800 seconds",
+            ))
+        }
+    }
+}
+
+/// A link is good for seven days at most.
+const LINK_SECONDS_MAX: u32 = 7 * 24 * 60 * 60;

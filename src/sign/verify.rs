@@ -1,0 +1,111 @@
+//! Whether a claim is true.
+//!
+//! The order is S3's: who signed, for where, when, what is not covered, and last whether the signature fits. Nothing is told
+//! about a signature before its key is known, and what the gate has computed is told to nobody but the owner of that key.
+
+use crate::http::fields::Fields;
+use crate::s3::target::Target;
+use crate::sign::canonical::{Scratch, Signed, Unsignable, write_string_to_sign};
+use crate::sign::claim::{Claim, Place};
+use crate::sign::key::{Signature, SigningKey};
+
+/// A request as it is to be verified.
+#[derive(Clone, Copy)]
+pub struct Evidence<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// Path and query as they came.
+    pub target: Target<'a>,
+    /// The fields of the head that was read from `block`.
+    pub fields: &'a Fields,
+    /// The head.
+    pub block: &'a [u8],
+    /// Seconds since 1970, by the gate's clock.
+    pub now: u64,
+}
+
+/// What S3 would say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Signed for another region or service than the gate's bucket is in.
+    WrongScope,
+    /// The day of the scope is not the day of signing.
+    WrongDay,
+    /// The two clocks are too far apart (15 minutes).
+    Skewed,
+    /// The link is no longer good.
+    Expired,
+    /// The link is not good yet.
+    NotYet,
+    /// An `x-amz-` field is there and not signed.
+    NotSigned,
+    /// There is no `x-amz-content-sha256`.
+    NoDigest,
+    /// The request has no canonical form.
+    Unsignable(Unsignable),
+    /// Signed with another secret, or not what was signed. The canonical form is in the scratch.
+    Mismatch,
+}
+
+/// How far the two clocks may be apart, in seconds (AWS, `RequestTimeTooSkewed`).
+pub const SKEW_MAX: u64 = 15 * 60;
+
+/// Stands for a payload that is not hashed.
+pub const UNSIGNED_PAYLOAD: &[u8] = b"UNSIGNED-PAYLOAD";
+
+/// Verifies `claim` by `key`, which was derived for the scope it names. Returns what stands for the payload.
+///
+/// # Errors
+/// What is not as it should be.
+pub fn verify<'a>(
+    claim: &Claim<'_>,
+    key: &SigningKey,
+    evidence: &Evidence<'a>,
+    region: &str,
+    scratch: &mut Scratch,
+) -> Result<&'a [u8], Refusal> {
+    let scope = claim.scope();
+    if scope.region != region.as_bytes() || scope.service != b"s3" {
+        return Err(Refusal::WrongScope);
+    }
+    if scope.date != claim.signed_at.date() {
+        return Err(Refusal::WrongDay);
+    }
+    check_time(claim, evidence.now)?;
+    let Evidence { method, target, fields, block, .. } = *evidence;
+    let is_ours = |name: &[u8]| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"));
+    let is_covered =
+        |name: &[u8]| claim.names.split(|&byte| byte == b';').any(|signed| signed.eq_ignore_ascii_case(name));
+    if fields.iter(block).any(|(name, _)| is_ours(name) && !is_covered(name)) {
+        return Err(Refusal::NotSigned);
+    }
+    let digest = fields.get(block, "x-amz-content-sha256");
+    let (payload, without) = match claim.place {
+        Place::Field => (digest.ok_or(Refusal::NoDigest)?, None),
+        Place::Query => (digest.unwrap_or(UNSIGNED_PAYLOAD), Some("X-Amz-Signature")),
+    };
+    let signed = Signed { method, target, fields, block, names: &claim.names, payload, without };
+    scratch.write(&signed).map_err(Refusal::Unsignable)?;
+    if signature_of(claim, key, scratch).is(&claim.signature) { Ok(payload) } else { Err(Refusal::Mismatch) }
+}
+
+fn check_time(claim: &Claim<'_>, now: u64) -> Result<(), Refusal> {
+    let signed_at = claim.signed_at.seconds();
+    match claim.expires {
+        None if signed_at.abs_diff(now) > SKEW_MAX => Err(Refusal::Skewed),
+        None => Ok(()),
+        Some(_) if signed_at > now + SKEW_MAX => Err(Refusal::NotYet),
+        Some(expires) if now > signed_at + u64::from(expires) => Err(Refusal::Expired),
+        Some(_) => Ok(()),
+    }
+}
+
+fn signature_of(claim: &Claim<'_>, key: &SigningKey, scratch: &Scratch) -> Signature {
+    let mut text = Vec::with_capacity(192);
+    write_string_to_sign(claim.signed_at.text(), claim.scope(), scratch.text(), &mut text);
+    key.sign(&text)
+}
+
+#[cfg(test)]
+#[path = "verify_tests.rs"]
+mod tests;
