@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import ports
+import sigv4
 import wire
 from pki import Identity
 
@@ -26,6 +27,56 @@ def binary() -> str:
 
 
 @dataclass
+class Client:
+    """One `[[client]]`; without a key it is trusted for where it is."""
+
+    name: str
+    key: sigv4.Key | None = None
+    options: dict = field(default_factory=dict)
+
+    def toml(self, directory: Path) -> str:
+        """The table of the client; its secrets go to files of their own."""
+        lines = ["[[client]]", f"name = {_toml(self.name)}"]
+        if self.key:
+            lines.append(f"access-key = {_toml(self.key.id)}")
+            lines.append(f"secret-file = {_toml(str(secret_file(directory / f'{self.name}.secret', self.key.secret)))}")
+            if self.key.token:
+                path = secret_file(directory / f"{self.name}.token", self.key.token)
+                lines.append(f"session-token-file = {_toml(str(path))}")
+        lines += [f"{name} = {_toml(value)}" for name, value in self.options.items()]
+        return "\n".join(lines) + "\n"
+
+
+@dataclass
+class Credential:
+    """One `[[credential]]`: what the gate itself is, and the roles it assumes from there."""
+
+    name: str
+    options: dict = field(default_factory=dict)
+    roles: list[dict] = field(default_factory=list)
+    sts: dict = field(default_factory=dict)
+
+    def toml(self) -> str:
+        """The tables of the credential."""
+        tables = [("[[credential]]", {"name": self.name, **self.options})]
+        tables += [("[[credential.role]]", role) for role in self.roles]
+        tables += [("[credential.sts]", self.sts)] if self.sts else []
+        return "".join(_table(header, values) for header, values in tables)
+
+
+@dataclass
+class ReSign:
+    """What a route that signs anew has more than others. `buckets` make it an S3 endpoint."""
+
+    credential: str
+    allow: list[dict]
+    deny: list[dict] = field(default_factory=list)
+    buckets: list[str] = field(default_factory=list)
+    options: dict = field(default_factory=dict)
+    upstream: dict = field(default_factory=dict)
+
+
+@dataclass
 class Route:
     """One `[[route]]`: `connect` is where S3 is, `host` what was signed."""
 
@@ -39,11 +90,22 @@ class Route:
     default: bool = False
     plaintext: bool = False
     max_version: str = "1.3"
+    resign: ReSign | None = None
 
     def toml(self) -> str:
         """The tables of the route."""
-        lines = ["[[route]]", f"hosts = {_toml(self.hosts)}", f"bucket = {_toml(self.bucket)}"]
-        lines += [f"region = {_toml(self.region)}", 'mode = "pass-through"']
+        lines = ["[[route]]", f"hosts = {_toml(self.hosts)}"]
+        resign = self.resign
+        if resign and resign.buckets:
+            lines.append(f"buckets = {_toml(resign.buckets)}")
+        else:
+            lines.append(f"bucket = {_toml(self.bucket)}")
+        lines.append(f"region = {_toml(self.region)}")
+        if resign:
+            lines += ['mode = "re-sign"', f"credential = {_toml(resign.credential)}"]
+            lines += [f"{name} = {_toml(value)}" for name, value in resign.options.items()]
+        else:
+            lines.append('mode = "pass-through"')
         if self.default:
             lines.append("default = true")
         lines += ["[route.upstream]", f"connect = {_toml(self.connect)}", f"host = {_toml(self.host)}"]
@@ -52,7 +114,11 @@ class Route:
         else:
             tls = f'ca-file = {_toml(str(self.ca))}, max-version = "{self.max_version}"'
             lines += [f"server-name = {_toml(self.server_name or self.host)}", f"tls = {{ {tls} }}"]
-        return "\n".join(lines) + "\n"
+        if not resign:
+            return "\n".join(lines) + "\n"
+        lines += [f"{name} = {_toml(value)}" for name, value in resign.upstream.items()]
+        rules = [("[[route.allow]]", rule) for rule in resign.allow] + [("[[route.deny]]", rule) for rule in resign.deny]
+        return "\n".join(lines) + "\n" + "".join(_table(header, values) for header, values in rules)
 
 
 @dataclass
@@ -67,6 +133,10 @@ class Gate:
     workers: int | str = "auto"
     min_version: str = "1.2"
     plain: bool = False
+    clients: list[Client] = field(default_factory=list)
+    credentials: list[Credential] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
+    client_ca: Path | None = None
 
     def start(self) -> "Gate":
         """Writes the configuration, starts the program and waits until `/ping` answers."""
@@ -79,7 +149,11 @@ class Gate:
         self.config.write_text(self._toml())
         with self.stderr.open("wb") as out:
             self.process = subprocess.Popen(
-                [binary(), "run", "--config", str(self.config)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+                [binary(), "run", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                env={**os.environ, **self.environment},
             )
         ports.poll(f"/ping of a gate started with {self.config}", self._is_up, 20)
         return self
@@ -152,6 +226,8 @@ class Gate:
         splice, records = FORCED[path] if path else (None, None)
         if path:
             parts.append(f'records = {_toml(records)}\nkernel = "off"\n')
+        if self.client_ca:
+            parts.append(f"client-ca-file = {_toml(str(self.client_ca))}\n")
         if len(self.identities) == 1:
             only = self.identities[0]
             parts.append(f"certificate = {_toml(str(only.certificate))}\nprivate-key = {_toml(str(only.key))}\n")
@@ -166,8 +242,18 @@ class Gate:
         if path:
             parts.append(f"[transfer]\nsplice = {_toml(splice)}\n")
         parts.append(f"[access-log]\nfile = {_toml(str(self.log))}\n")
+        parts += [client.toml(self.directory) for client in self.clients]
+        parts += [credential.toml() for credential in self.credentials]
         parts += [route.toml() for route in self.routes]
         return "".join(parts)
+
+
+def secret_file(path: Path, secret: str) -> Path:
+    """A file only its owner can read."""
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secret + "\n")
+    return path
 
 
 class MemoryWatch:
@@ -199,6 +285,12 @@ class MemoryWatch:
                 return
 
 
+def _table(header: str, values: dict) -> str:
+    return header + "\n" + "".join(f"{name} = {_toml(value)}\n" for name, value in values.items())
+
+
 def _toml(value) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_toml(each)}" for name, each in value.items()) + " }"
     # JSON strings, numbers and lists of strings are TOML ones as well.
     return json.dumps(value, ensure_ascii=False)

@@ -18,6 +18,11 @@ HOST = f"{BUCKET}.{DOMAIN}"
 ORIGIN = "https://mystudio.shotgrid.example"
 ROLE = "arn:aws:iam::000000000000:role/MediaRole"
 ACCESS_KEY, SECRET_KEY = "AKIAMYSTUDIOEXAMPLE1", "ThisSecretIsOnlyForTheEndToEndTests00000"
+# What the gate's machine holds: it may assume roles and nothing else.
+GATE_KEY, GATE_SECRET = "AKIAGATEEXAMPLE00001", "ThisIsTheSecretOfTheGateItself0000000000"
+PLATES, OTHERS = "mystudio-plates", "mystudio-others"
+_ACCOUNT = "arn:aws:iam::000000000000"
+PROXY_ROLE, POWERLESS_ROLE, LOCKED_ROLE = (f"{_ACCOUNT}:role/{name}" for name in ("ProxyRole", "Powerless", "Locked"))
 
 
 class SeaweedFS:
@@ -39,17 +44,21 @@ class SeaweedFS:
         self.admin = self.client("s3", s3={"addressing_style": "path"})
         ports.poll("a bucket in SeaweedFS", self._bucket_made, 60, pause=0.1)
         self._allow_cross_origin()
+        for bucket in (PLATES, OTHERS):
+            self.admin.create_bucket(Bucket=bucket)
+        self.admin.put_bucket_versioning(Bucket=PLATES, VersioningConfiguration={"Status": "Enabled"})
         self.session = self._assume_role()
 
-    def client(self, service: str, **config):
-        """A boto3 client of the administrator that talks to SeaweedFS directly."""
+    def client(self, service: str, key=(ACCESS_KEY, SECRET_KEY), token: str | None = None, **config):
+        """A boto3 client, of the administrator unless told otherwise, that talks to SeaweedFS directly."""
         return boto3.client(
             service,
             endpoint_url=f"https://127.0.0.1:{self.https}",
             verify=str(self.ca),
             region_name=REGION,
-            aws_access_key_id=ACCESS_KEY,
-            aws_secret_access_key=SECRET_KEY,
+            aws_access_key_id=key[0],
+            aws_secret_access_key=key[1],
+            aws_session_token=token,
             config=Config(retries={"max_attempts": 1}, **config),
         )
 
@@ -139,13 +148,24 @@ class SeaweedFS:
 def _identities() -> dict:
     credentials = [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}]
     actions = ["Admin", "Read", "List", "Tagging", "Write"]
-    return {"identities": [{"name": "studio", "credentials": credentials, "actions": actions}]}
+    gate = [{"accessKey": GATE_KEY, "secretKey": GATE_SECRET}]
+    return {
+        "identities": [
+            {"name": "studio", "credentials": credentials, "actions": actions},
+            {"name": "gate", "credentials": gate, "actions": []},
+        ]
+    }
 
 
 def _roles() -> dict:
     def document(action: str, **rest) -> dict:
         return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": [action], **rest}]}
 
+    def role(arn: str, user: str, *policies: str) -> dict:
+        trust = document("sts:AssumeRole", Principal={"AWS": f"{_ACCOUNT}:user/{user}"})
+        return {"roleName": arn.rpartition("/")[2], "roleArn": arn, "trustPolicy": trust, "attachedPolicies": policies}
+
+    mine = [f"arn:aws:s3:::{bucket}{rest}" for bucket in (BUCKET, PLATES) for rest in ("", "/*")]
     return {
         "sts": {
             "tokenDuration": "1h",
@@ -160,7 +180,13 @@ def _roles() -> dict:
                 "roleArn": ROLE,
                 "trustPolicy": document("sts:AssumeRole", Principal={"AWS": "*"}),
                 "attachedPolicies": ["Media"],
-            }
+            },
+            role(PROXY_ROLE, "gate", "Proxy"),
+            role(POWERLESS_ROLE, "gate"),
+            role(LOCKED_ROLE, "somebody-else", "Proxy"),
         ],
-        "policies": [{"name": "Media", "document": document("s3:*", Resource=["arn:aws:s3:::*"])}],
+        "policies": [
+            {"name": "Media", "document": document("s3:*", Resource=["arn:aws:s3:::*"])},
+            {"name": "Proxy", "document": document("s3:*", Resource=mine)},
+        ],
     }

@@ -1,0 +1,225 @@
+"""An S3 that believes nothing: it computes the signature of every request anew, and writes down what is wrong with it."""
+
+import time
+from dataclasses import dataclass, field
+
+import sigv4
+from sigv4 import CRLF, Key, Scope
+from upstream import OK, Peer, Request, Upstream
+
+# RFC 9110 §7.6.1, and what a proxy must be free to change.
+NEVER_SIGNED = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
+SECONDS_APART = 300
+
+
+@dataclass
+class Verdict:
+    """What was found out about a request."""
+
+    request: Request
+    faults: list[str] = field(default_factory=list)
+    key: Key | None = None
+    payload: str = ""
+    body: bytes = b""
+    names: list[str] = field(default_factory=list)
+    trailers: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Injected:
+    """An answer instead of the usual one; `times` in a row."""
+
+    status: str
+    code: str
+    fields: tuple[tuple[str, str], ...] = ()
+    extra: str = ""
+    delay: float = 0.0
+    unread: bool = False
+
+    def data(self) -> bytes:
+        body = f"<?xml version='1.0'?><Error><Code>{self.code}</Code><Message>m</Message>{self.extra}</Error>".encode()
+        lines = [f"HTTP/1.1 {self.status}", "Content-Type: application/xml", "x-amz-request-id: R"]
+        lines += [f"{name}: {value}" for name, value in self.fields] + [f"Content-Length: {len(body)}", "", ""]
+        return "\r\n".join(lines).encode() + body
+
+
+class Strict(Upstream):
+    """Verifies by the keys in `keys`; answers 200, or 403 with the faults found."""
+
+    def __init__(self, identity, region: str, hosts):
+        self.region, self.hosts = region, set(hosts)
+        self.keys: dict[str, Key] = {}
+        self.forbidden: set[str] = set()
+        self.injected: list[Injected] = []
+        self.verdicts: list[Verdict] = []
+        self.answer = OK
+        super().__init__(identity)
+        self.script = self._judge
+
+    def trust(self, *keys: Key) -> None:
+        """Takes these keys from now on."""
+        self.keys.update({key.id: key for key in keys})
+
+    def forget(self) -> None:
+        super().forget()
+        self.script, self.answer = self._judge, OK
+        self.injected.clear()
+        self.verdicts.clear()
+
+    def only(self) -> Verdict:
+        """The one request there was, which must have been without fault."""
+        assert len(self.verdicts) == 1, [verdict.request.line for verdict in self.verdicts]
+        assert not self.verdicts[0].faults, self.verdicts[0].faults
+        return self.verdicts[0]
+
+    def _judge(self, request: Request, peer: Peer) -> None:
+        injected = self.injected.pop(0) if self.injected else None
+        if injected and injected.unread:
+            time.sleep(injected.delay)
+            peer.send(injected.data())
+            peer.read_body(request)
+            return
+        if request.get("expect"):
+            peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+        peer.read_body(request)
+        verdict = judge(request, self.keys, self.region, self.hosts, self.forbidden)
+        self.verdicts.append(verdict)
+        if not request.whole:
+            return
+        if injected:
+            time.sleep(injected.delay)
+            peer.send(injected.data())
+        elif verdict.faults:
+            peer.send(Injected("403 Forbidden", "SignatureDoesNotMatch", (("X-Faults", "; ".join(verdict.faults)),)).data())
+        else:
+            peer.send(self.answer if request.method != "HEAD" else self.answer.partition(CRLF + CRLF)[0] + CRLF + CRLF)
+
+
+def judge(request: Request, keys: dict[str, Key], region: str, hosts, forbidden=()) -> Verdict:
+    """Everything S3 and RFC 9110 could find wrong with a signed request."""
+    verdict = Verdict(request)
+    fault = verdict.faults.append
+    target = request.target.decode("latin-1")
+    for word in forbidden:
+        if word.encode() in request.head:
+            fault(f"the head holds {word[:12]}…, which is not S3's business")
+    for name in ("cookie", "proxy-authorization"):
+        if request.get(name) is not None:
+            fault(f"a {name} field")
+    if hosts and request.get("host") not in hosts:
+        fault(f"host is {request.get('host')}")
+    coding = (request.get("transfer-encoding") or "").lower()
+    if request.method in ("PUT", "POST") and request.get("content-length") is None and coding != "chunked":
+        fault("no length")
+    for name, _ in sigv4.pairs(target.partition("?")[2]):
+        if name.lower().startswith((b"x-amz-sig", b"x-amz-cred", b"x-amz-alg", b"x-amz-exp", b"x-amz-date", b"x-amz-sec")):
+            fault(f"query parameter {name.decode()} beside an Authorization field")
+        if name in (b"Signature", b"AWSAccessKeyId"):
+            fault("a SigV2 query")
+    _judge_signature(verdict, keys, region, target)
+    return verdict
+
+
+def _judge_signature(verdict: Verdict, keys: dict[str, Key], region: str, target: str) -> None:
+    request, fault = verdict.request, verdict.faults.append
+    given = [value for name, value in request.fields if name.lower() == "authorization"]
+    if len(given) != 1 or not given[0].startswith(sigv4.ALGORITHM + " "):
+        fault(f"{len(given)} Authorization fields, or none of version 4")
+        return
+    parts = dict(part.strip().split("=", 1) for part in given[0].removeprefix(sigv4.ALGORITHM).split(","))
+    if sorted(parts) != ["Credential", "Signature", "SignedHeaders"]:
+        fault(f"components {sorted(parts)}")
+        return
+    identity, date, where, service, end = parts["Credential"].rsplit("/", 4)
+    scope, names = Scope(date, where, service), parts["SignedHeaders"]
+    verdict.key, verdict.names = keys.get(identity), names.split(";")
+    if (where, service, end) != (region, "s3", "aws4_request"):
+        fault(f"scope {scope}")
+    if verdict.key is None:
+        fault(f"unknown key {identity}")
+        return
+    signed_at = request.get("x-amz-date") or ""
+    if not signed_at.startswith(date) or abs(sigv4.moment_of(signed_at).timestamp() - time.time()) > SECONDS_APART:
+        fault(f"x-amz-date {signed_at} in scope {scope}")
+    if verdict.names != sorted(set(verdict.names)) or names != names.lower() or "host" not in verdict.names:
+        fault(f"signed names {names}")
+    if wrong := NEVER_SIGNED & set(verdict.names):
+        fault(f"hop-by-hop fields are signed: {wrong}")
+    present = request.names()
+    for name in present:
+        if (name.startswith("x-amz-") or name in ("content-md5", "content-encoding")) and name not in verdict.names:
+            fault(f"{name} is not signed")
+        if name.startswith("x-amz-") and present.count(name) > 1:
+            fault(f"{name} twice")
+    if missing := set(verdict.names) - set(present):
+        fault(f"signed and not there: {missing}")
+    if request.get("x-amz-security-token") != verdict.key.token:
+        fault("not the session token of the key")
+    verdict.payload = request.get("x-amz-content-sha256") or ""
+    text = sigv4.canonical(request.method, target, request.fields, names, verdict.payload)
+    signature = sigv4.sign(verdict.key.secret, scope, sigv4.string_to_sign(signed_at, scope, text))
+    if signature != parts["Signature"]:
+        fault("the signature is another one")
+    signer = sigv4.ChunkSigner(verdict.key.secret, signed_at, scope, parts["Signature"])
+    if request.whole:
+        _judge_payload(verdict, signer)
+
+
+def _judge_payload(verdict: Verdict, signer: sigv4.ChunkSigner) -> None:
+    request, fault, payload = verdict.request, verdict.faults.append, verdict.payload
+    verdict.body = request.body
+    is_chunked = payload.startswith("STREAMING-")
+    if is_chunked != ("aws-chunked" in (request.get("content-encoding") or "")):
+        fault(f"content-encoding {request.get('content-encoding')} with {payload}")
+    if is_chunked:
+        _judge_chunks(verdict, signer)
+    elif payload != sigv4.UNSIGNED and payload != sigv4.sha256(request.body):
+        fault(f"x-amz-content-sha256 {payload} is that of another body")
+    for name, value in [*request.fields, *verdict.trailers]:
+        _, is_checksum, kind = name.lower().partition("x-amz-checksum-")
+        if is_checksum and kind in ("crc32", "crc32c", "crc64nvme", "sha1", "sha256") and request.method == "PUT":
+            if len(verdict.body) < 1 << 20 or kind not in sigv4._TABLES:
+                if sigv4.checksum(kind, verdict.body) != value.strip():
+                    fault(f"{name} {value} is that of another body")
+
+
+def _judge_chunks(verdict: Verdict, signer: sigv4.ChunkSigner) -> None:
+    request, fault = verdict.request, verdict.faults.append
+    is_signed, has_trailer = "HMAC" in verdict.payload, verdict.payload.endswith("-TRAILER")
+    data, rest, before = b"", request.body, signer.seed
+    while True:
+        head, found, rest = rest.partition(CRLF)
+        size, _, extension = head.decode("latin-1").partition(";chunk-signature=")
+        length = int(size, 16) if found else -1
+        if length < 0 or len(rest) < length:
+            fault("the chunks have no end")
+            return
+        piece, rest = rest[:length], rest[length:]
+        if is_signed:
+            before = signer.chunk(before, piece)
+            if extension != before:
+                fault(f"the signature of the chunk at {len(data)} is another one")
+        elif extension:
+            fault("a chunk is signed")
+        data += piece
+        if not length:
+            break
+        if not rest.startswith(CRLF):
+            fault("a chunk has no end")
+            return
+        rest = rest[2:]
+    verdict.body = data
+    if request.get("x-amz-decoded-content-length") != str(len(data)):
+        fault(f"x-amz-decoded-content-length {request.get('x-amz-decoded-content-length')} for {len(data)} bytes")
+    lines = [line for line in rest.split(CRLF) if line]
+    if not rest.endswith(CRLF) and rest:
+        fault("trailing bytes")
+    trailers = [tuple(line.decode("latin-1").split(":", 1)) for line in lines]
+    verdict.trailers = [pair for pair in trailers if pair[0].lower() != "x-amz-trailer-signature"]
+    announced = [name.strip().lower() for name in (request.get("x-amz-trailer") or "").split(",") if name.strip()]
+    if sorted(name.lower() for name, _ in verdict.trailers) != sorted(announced) or bool(announced) != has_trailer:
+        fault(f"trailer {verdict.trailers}, announced {announced}")
+    if is_signed and has_trailer:
+        signed = b"".join(f"{name.lower()}:{value.strip()}\n".encode("latin-1") for name, value in verdict.trailers)
+        if dict(trailers).get("x-amz-trailer-signature") != signer.trailer(before, signed):
+            fault("the signature of the trailer is another one")
