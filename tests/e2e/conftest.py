@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import gate as gates
+import identity as identities
 import seaweed as seaweeds
 import wire
 from gate import Gate, Route
@@ -44,6 +45,26 @@ def pytest_report_header():
     return f"program: {version.stdout.strip() or gates.binary()}"
 
 
+def pytest_terminal_summary(terminalreporter):
+    """The matrix of clients and operations, as it came out."""
+    outcomes: dict[str, dict[str, str]] = {}
+    for outcome, mark in (("passed", "yes"), ("skipped", "skip"), ("xfailed", "no"), ("failed", "FAIL"), ("error", "FAIL")):
+        for report in terminalreporter.stats.get(outcome, []):
+            _, found, case = report.nodeid.partition("test_identity_clients.py::test_a_client_does[")
+            if found:
+                client, operation = case.rstrip("]").rsplit("-", 1)
+                outcomes.setdefault(client, {})[operation] = mark
+    if not outcomes:
+        return
+    operations = list(dict.fromkeys(name for row in outcomes.values() for name in row))
+    terminalreporter.section("clients and operations through a gate with an identity of its own")
+    width = max(map(len, outcomes))
+    terminalreporter.write_line(" " * width + "  " + " ".join(operations))
+    for client, row in outcomes.items():
+        cells = " ".join(f"{row.get(name, '.'):^{len(name)}}" for name in operations)
+        terminalreporter.write_line(f"{client:<{width}}  {cells}")
+
+
 def pytest_collection_modifyitems(items):
     # The sweep of all logs comes last, when every link of the session has been used.
     items.sort(key=lambda item: "test_access_log" in item.nodeid)
@@ -67,6 +88,12 @@ def authority(workspace) -> Authority:
 def identity(authority):
     """The gate's certificate."""
     return authority.issue(GATE, LEGACY, RECORDER, "localhost", "127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def resign_identity(authority):
+    """The certificate of gates with an identity of their own towards S3."""
+    return authority.issue(*identities.NAMES, "localhost", "127.0.0.1")
 
 
 @pytest.fixture(scope="session")

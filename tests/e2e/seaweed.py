@@ -70,6 +70,12 @@ class SeaweedFS:
         """Stores bytes under a key, not through the gate."""
         self.admin.put_object(Bucket=BUCKET, Key=key, Body=body, **options)
 
+    @staticmethod
+    def gate_environment() -> dict:
+        """What the gate's machine holds: the key that may assume roles, and nothing else to be found."""
+        key = {"AWS_ACCESS_KEY_ID": GATE_KEY, "AWS_SECRET_ACCESS_KEY": GATE_SECRET}
+        return {"environment": {**key, "AWS_EC2_METADATA_DISABLED": "true", "HOME": "/nonexistent"}}
+
     def stop(self) -> None:
         """Ends the server; it may take its time to sign off from itself, which nobody needs to wait for."""
         self.process.terminate()
