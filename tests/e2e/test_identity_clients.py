@@ -33,6 +33,8 @@ OPERATIONS = [
 ]
 # What is worth its time in a client's second style.
 FEW = ["put", "get", "list", "multipart", "copy", "presign_get"]
+# For clients that take a second for each.
+NAME = "shot 010+comp&b=c 100%25 ~(1)!',;@[x] été 日本語 🎬.mov"
 NAMES = ["shot 010 v002.mov", "a+b&c=d.mov", "100% 50%25.mov", "été/日本語 🎬.mov", "tilde~(1)!'$,;:@[x].mov"]
 BODY = b"frame " * 500
 LARGE = bytes(range(251)) * (11 * MIB // 251)
@@ -102,7 +104,7 @@ def clients(doors, tmp_path_factory):
         client.close()
 
 
-@pytest.mark.parametrize(("name", "style", "operation"), cases())
+@pytest.mark.parametrize(("name", "style", "operation"), list(cases()))
 def test_a_client_does(clients, seaweed, name, style, operation):
     client = clients(name, style)
     globals()[f"does_{operation}"](client, seaweed, f"matrix/{name}-{style}/{operation}/")
@@ -162,7 +164,7 @@ def does_list_v1(client, seaweed, prefix):
 
 
 def does_names(client, seaweed, prefix):
-    for name in NAMES:
+    for name in NAMES + [NAME] if client.is_quick else [NAME]:
         client.put(prefix + name, name.encode())
         assert seaweed.get(prefix + name) == name.encode()
         assert client.get(prefix + name) == name.encode()
@@ -185,8 +187,8 @@ def does_abort(client, seaweed, prefix):
 
 
 def does_copy(client, seaweed, prefix):
-    seaweed.put(prefix + "from é.mov", BODY)
-    client.copy(prefix + "from é.mov", prefix + "to.mov")
+    seaweed.put(prefix + client.source, BODY)
+    client.copy(prefix + client.source, prefix + "to.mov")
     assert seaweed.get(prefix + "to.mov") == BODY
 
 
@@ -239,7 +241,7 @@ def does_presign_put(client, seaweed, prefix):
 
 def does_form(client, seaweed, prefix):
     said = client.form(prefix + "a é.mov", BODY[:900])
-    assert said.status in (200, 201, 204), said
+    assert said.status == 201, (said.status, said.body)
     assert seaweed.get(prefix + "a é.mov") == BODY[:900]
 
 
