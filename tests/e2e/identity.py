@@ -1,7 +1,10 @@
 """What the tests of the gate's own identity share: names, keys, rules."""
 
+import datetime
+import json
+
 import links
-from gate import Credential
+from gate import Credential, secret_file
 from seaweed import GATE_SECRET, PROXY_ROLE, REGION
 from sigv4 import Key
 
@@ -27,3 +30,15 @@ def credential_of(seaweed, role: str = PROXY_ROLE, **options) -> Credential:
     roles = [{"arn": role, "session-name": "filmgate", "duration": "1h", **options}]
     sts = {"endpoint": f"https://127.0.0.1:{seaweed.https}", "ca-file": str(seaweed.ca)}
     return Credential("role", {"region": REGION}, roles, sts)
+
+
+def process_credential(path, strict=None, key: Key | None = None, name: str = "role") -> Credential:
+    """Credentials that a program prints, as IAM Roles Anywhere's does."""
+    key = key or Key("ASIAGATESOWN00000001", "TheGatesOwnTemporarySecretForTests000001", "token-of-the-gate/" + "z" * 80)
+    links.secrets.update({key.secret, key.token})
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=6)
+    said = {"Version": 1, "AccessKeyId": key.id, "SecretAccessKey": key.secret, "SessionToken": key.token}
+    secret_file(path, json.dumps({**said, "Expiration": f"{end:%Y-%m-%dT%H:%M:%SZ}"}))
+    if strict:
+        strict.trust(key)
+    return Credential(name, {"process": f"cat {path}", "region": REGION})
