@@ -3,7 +3,7 @@
 pub mod canonical;
 pub mod claim;
 pub mod key;
-#[cfg(feature = "demo")]
 pub mod presign;
+pub mod request;
 pub mod time;
 pub mod verify;
