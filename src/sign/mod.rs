@@ -3,6 +3,7 @@
 pub mod canonical;
 pub mod claim;
 pub mod key;
+pub mod keyring;
 #[cfg(feature = "demo")]
 pub mod presign;
 pub mod time;
