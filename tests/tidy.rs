@@ -69,6 +69,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("http_body_util", &["demo"]),
     ("hyper", &["demo"]),
     ("hyper_util", &["demo"]),
+    ("quick_xml", &["s3"]),
     ("rcgen", &["demo"]),
     ("s3s", &["demo"]),
     ("s3s_fs", &["demo"]),

@@ -1,8 +1,9 @@
-//! Signature version 4: making links, and finding out whether what came was signed.
+//! Signature version 4: who has signed what, and signing with the gate's own credentials.
 
 pub mod canonical;
 pub mod claim;
 pub mod key;
+pub mod keyring;
 pub mod presign;
 pub mod request;
 pub mod time;
