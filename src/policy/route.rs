@@ -309,8 +309,9 @@ mod tests {
             let route = table.find(host.as_bytes()).unwrap();
             let Mode::ReSign(resign) = &route.mode else { unreachable!() };
             let found = route.place(resign, host.as_bytes(), path.as_bytes());
-            let found = found
-                .map(|place| (place.bucket.map(|bucket| bucket.name.as_str()), std::str::from_utf8(place.key).unwrap()));
+            let found = found.map(|place| {
+                (place.bucket.map(|bucket| bucket.name.as_str()), std::str::from_utf8(place.key).unwrap())
+            });
             assert_eq!(found, expected, "{host}{path}");
         }
         for host in ["other.s3.studio.test", "xs3.studio.test", "a.media.s3.studio.test"] {
