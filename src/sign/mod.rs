@@ -2,6 +2,7 @@
 
 pub mod canonical;
 pub mod claim;
+pub mod credentials;
 pub mod key;
 pub mod keyring;
 pub mod presign;
