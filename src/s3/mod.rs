@@ -2,5 +2,6 @@
 
 pub mod error;
 pub mod escape;
+pub mod form;
 pub mod operation;
 pub mod target;

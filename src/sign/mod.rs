@@ -2,6 +2,7 @@
 
 pub mod canonical;
 pub mod claim;
+pub mod form;
 pub mod key;
 #[cfg(feature = "demo")]
 pub mod presign;
