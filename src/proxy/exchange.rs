@@ -162,8 +162,10 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         };
         let _room = shard.room().await?;
         let first = spooled.as_ref().map_or(self.first, |spooled| &spooled.data);
-        let mut upload =
-            Upload::new(if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() }, first);
+        let mut upload = Upload::new(
+            if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() },
+            first,
+        );
         let _uploading = shard.carry(upload.reader.remaining());
         let conversed = self.converse(route, admitted, sending, &mut upload, head, story).await;
         story.sent(upload.bytes);
@@ -278,7 +280,8 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 Ok(mut received) => {
                     if let (Some(admitted), Some(written)) = (admitted, written)
                         && judge::is_telling(head.status)
-                        && let Some(region) = Box::pin(self.judge(admitted, &written, &lease, &mut received, head)).await?
+                        && let Some(region) =
+                            Box::pin(self.judge(admitted, &written, &lease, &mut received, head)).await?
                     {
                         // The storage did nothing, and the region is known now: again, if all of the body is still here.
                         if upload.consumed || std::mem::replace(&mut moved, true) {

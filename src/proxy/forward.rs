@@ -65,9 +65,8 @@ pub fn request(
     };
     writer.field(b"Host", host);
     writer.fields_of(fields, block, |name| {
-        let dropped = name.len() == 13
-            && (signed_query || host_replaced)
-            && name.eq_ignore_ascii_case(b"authorization");
+        let dropped =
+            name.len() == 13 && (signed_query || host_replaced) && name.eq_ignore_ascii_case(b"authorization");
         !dropped && passes(fields, block, name, sending)
     });
     write_expectation_and_length(&mut writer, head, block, sending, expects_continue);

@@ -133,38 +133,79 @@ fn refused(status: u16, code: &'static str, slug: &'static str, message: impl In
 
 fn malformed(what: Malformed) -> Row {
     match what {
-        Malformed::TwoMechanisms => refused(400, "InvalidArgument", "two-mechanisms",
+        Malformed::TwoMechanisms => refused(
+            400,
+            "InvalidArgument",
+            "two-mechanisms",
             "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query string parameter or the \
-             Authorization header should be specified."),
-        Malformed::Unsupported => refused(501, "NotImplemented", "signature-version",
-            "The gate verifies signature version 4 (AWS4-HMAC-SHA256) and no other."),
-        Malformed::Field(why) => refused(400, "AuthorizationHeaderMalformed", "authorization",
-            format!("The authorization header is malformed; {why}.")),
+             Authorization header should be specified.",
+        ),
+        Malformed::Unsupported => refused(
+            501,
+            "NotImplemented",
+            "signature-version",
+            "The gate verifies signature version 4 (AWS4-HMAC-SHA256) and no other.",
+        ),
+        Malformed::Field(why) => refused(
+            400,
+            "AuthorizationHeaderMalformed",
+            "authorization",
+            format!("The authorization header is malformed; {why}."),
+        ),
         Malformed::Query(why) => refused(400, "AuthorizationQueryParametersError", "authorization-query", why),
-        Malformed::NoDate => refused(403, "AccessDenied", "no-date", "AWS authentication requires a valid x-amz-date header."),
+        Malformed::NoDate => {
+            refused(403, "AccessDenied", "no-date", "AWS authentication requires a valid x-amz-date header.")
+        }
     }
 }
 
 fn signature(refusal: Refusal, place: Place, region: &str) -> Row {
     let scope = |slug, message: String| match place {
-        Place::Field => refused(400, "AuthorizationHeaderMalformed", slug, format!("The authorization header is malformed; {message}")),
-        Place::Query => refused(400, "AuthorizationQueryParametersError", slug, format!("Error parsing the X-Amz-Credential parameter; {message}")),
+        Place::Field => refused(
+            400,
+            "AuthorizationHeaderMalformed",
+            slug,
+            format!("The authorization header is malformed; {message}"),
+        ),
+        Place::Query => refused(
+            400,
+            "AuthorizationQueryParametersError",
+            slug,
+            format!("Error parsing the X-Amz-Credential parameter; {message}"),
+        ),
     };
     match refusal {
         Refusal::WrongScope => scope("scope", format!("the scope is not one of service s3 in region '{region}'.")),
         Refusal::WrongDay => scope("scope-day", "the day of the scope is not the day of signing.".into()),
-        Refusal::Skewed => refused(403, "RequestTimeTooSkewed", "skewed",
-            "The difference between the request time and the gate's time is too large (15 minutes are allowed)."),
+        Refusal::Skewed => refused(
+            403,
+            "RequestTimeTooSkewed",
+            "skewed",
+            "The difference between the request time and the gate's time is too large (15 minutes are allowed).",
+        ),
         Refusal::Expired => refused(403, "AccessDenied", "expired", "Request has expired."),
         Refusal::NotYet => refused(403, "AccessDenied", "not-yet", "Request is not valid yet."),
-        Refusal::NotSigned => refused(403, "AccessDenied", "not-signed",
-            "There were headers present in the request which were not signed."),
-        Refusal::NoDigest => refused(400, "InvalidRequest", "no-digest",
-            "Missing required header for this request: x-amz-content-sha256."),
-        Refusal::Unsignable(Unsignable::TooManyParameters) => refused(400, "InvalidRequest", "parameters",
-            "The request has more query parameters than the gate accepts."),
-        Refusal::Unsignable(Unsignable::FieldMissing) | Refusal::Mismatch => refused(403, "SignatureDoesNotMatch", "signature",
-            "The request signature we calculated does not match the signature you provided. Check your key and signing method."),
+        Refusal::NotSigned => refused(
+            403,
+            "AccessDenied",
+            "not-signed",
+            "There were headers present in the request which were not signed.",
+        ),
+        Refusal::NoDigest => refused(
+            400,
+            "InvalidRequest",
+            "no-digest",
+            "Missing required header for this request: x-amz-content-sha256.",
+        ),
+        Refusal::Unsignable(Unsignable::TooManyParameters) => {
+            refused(400, "InvalidRequest", "parameters", "The request has more query parameters than the gate accepts.")
+        }
+        Refusal::Unsignable(Unsignable::FieldMissing) | Refusal::Mismatch => refused(
+            403,
+            "SignatureDoesNotMatch",
+            "signature",
+            "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
+        ),
     }
 }
 
@@ -179,19 +220,47 @@ fn payload(error: PayloadError) -> Row {
         at: Phase::RequestBody,
     };
     match error {
-        E::ChunkSignature => row(403, "SignatureDoesNotMatch", "chunk-signature",
-            "The signature of a part of the body does not match; nothing was stored."),
-        E::Malformed(_) => row(400, "InvalidRequest", "payload-malformed",
-            "The body is not in the aws-chunked coding it was announced in; nothing was stored."),
-        E::ChunkTooLarge => row(400, "InvalidRequest", "chunk-too-large",
-            "A signed chunk is larger than the gate holds (1 MiB); nothing was stored."),
-        E::LengthMismatch => row(400, "IncompleteBody", "decoded-length",
-            "You did not provide the number of bytes specified by the x-amz-decoded-content-length header; nothing was stored."),
-        E::DigestMismatch => row(400, "XAmzContentSHA256Mismatch", "digest",
-            "The provided 'x-amz-content-sha256' header does not match what was computed; nothing was stored."),
-        E::ChecksumMismatch(_) => row(400, "BadDigest", "checksum",
-            "The checksum you specified does not match the payload; nothing was stored."),
-        E::TrailerUnexpected | E::TrailerMissing => row(400, "MalformedTrailerError", "trailer",
-            "The trailer of the request is not the one that was announced in x-amz-trailer; nothing was stored."),
+        E::ChunkSignature => row(
+            403,
+            "SignatureDoesNotMatch",
+            "chunk-signature",
+            "The signature of a part of the body does not match; nothing was stored.",
+        ),
+        E::Malformed(_) => row(
+            400,
+            "InvalidRequest",
+            "payload-malformed",
+            "The body is not in the aws-chunked coding it was announced in; nothing was stored.",
+        ),
+        E::ChunkTooLarge => row(
+            400,
+            "InvalidRequest",
+            "chunk-too-large",
+            "A signed chunk is larger than the gate holds (1 MiB); nothing was stored.",
+        ),
+        E::LengthMismatch => row(
+            400,
+            "IncompleteBody",
+            "decoded-length",
+            "You did not provide the number of bytes specified by the x-amz-decoded-content-length header; nothing was stored.",
+        ),
+        E::DigestMismatch => row(
+            400,
+            "XAmzContentSHA256Mismatch",
+            "digest",
+            "The provided 'x-amz-content-sha256' header does not match what was computed; nothing was stored.",
+        ),
+        E::ChecksumMismatch(_) => row(
+            400,
+            "BadDigest",
+            "checksum",
+            "The checksum you specified does not match the payload; nothing was stored.",
+        ),
+        E::TrailerUnexpected | E::TrailerMissing => row(
+            400,
+            "MalformedTrailerError",
+            "trailer",
+            "The trailer of the request is not the one that was announced in x-amz-trailer; nothing was stored.",
+        ),
     }
 }

@@ -85,7 +85,16 @@ impl<'a> Upload<'a> {
     /// A body none of which was sent.
     #[must_use]
     pub fn new(reader: Reader, first: &'a [u8]) -> Self {
-        Self { reader, first, bytes: 0, first_used: 0, consumed: false, leftover: None, pace: Pace::default(), inspection: None }
+        Self {
+            reader,
+            first,
+            bytes: 0,
+            first_used: 0,
+            consumed: false,
+            leftover: None,
+            pace: Pace::default(),
+            inspection: None,
+        }
     }
 
     /// Whether every byte of the body is already here.

@@ -3,6 +3,7 @@
 pub mod canonical;
 pub mod claim;
 pub mod credentials;
+pub mod form;
 pub mod key;
 pub mod keyring;
 pub mod presign;

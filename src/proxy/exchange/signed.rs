@@ -108,7 +108,11 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                     return Err(UpstreamFault::Elsewhere(region).into());
                 };
                 identity.learn(&bucket.name, &region);
-                tracing::warn!(bucket = bucket.name, region, "the storage says that the bucket is in another region; write it into the route");
+                tracing::warn!(
+                    bucket = bucket.name,
+                    region,
+                    "the storage says that the bucket is in another region; write it into the route"
+                );
                 Ok(Some(region))
             }
         }

@@ -94,7 +94,8 @@ impl Identity {
         presence: &Presence<'_>,
     ) -> Result<Asked<'a>, Refused> {
         let (fields, block) = (&request.head.fields, request.block);
-        let claim = claim::read(request.target, fields, block).map_err(Refused::Malformed)?.ok_or(Refused::Anonymous)?;
+        let claim =
+            claim::read(request.target, fields, block).map_err(Refused::Malformed)?.ok_or(Refused::Anonymous)?;
         let (asker, word, chain) = match self.known.keyring.find(&claim.access_key) {
             Some(entry) => {
                 let (word, chain) = self.verify(request, route, &claim, entry, presence)?;
@@ -117,7 +118,8 @@ impl Identity {
         if features.has(Feature::Copy) {
             operation = operation::copying(operation);
         }
-        let payload = Payload::read(word).map_err(|unsupported| Refused::Unknown(format!("a payload of {}", unsupported.0)))?;
+        let payload =
+            Payload::read(word).map_err(|unsupported| Refused::Unknown(format!("a payload of {}", unsupported.0)))?;
         check_coding(request, payload)?;
         let checksums = if resign.verify_payload { expected_checksums(request)? } else { Vec::new() };
         let is_link = claim.place == claim::Place::Query;
@@ -295,7 +297,8 @@ impl Admitted<'_> {
         let (fields, block) = (&request.head.fields, request.block);
         let verifies = self.resign.verify_payload;
         let is_checked = self.payload.form().is_some()
-            || (verifies && (matches!(self.payload, Payload::Digest(_) | Payload::Empty) || !self.checksums.is_empty()));
+            || (verifies
+                && (matches!(self.payload, Payload::Digest(_) | Payload::Empty) || !self.checksums.is_empty()));
         if !is_checked {
             return Ok(None);
         }

@@ -53,7 +53,8 @@ fn element<'a>(body: &'a [u8], open: &[u8], close: &[u8]) -> Option<&'a [u8]> {
 }
 
 fn is_region(name: &str) -> bool {
-    (1..=32).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    (1..=32).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
 }
 
 #[cfg(test)]
@@ -85,7 +86,9 @@ mod tests {
 
     #[test]
     fn what_is_said_of_the_gates_own_signature_is_told_from_what_is_said_of_the_request() {
-        for code in ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"] {
+        for code in
+            ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed"]
+        {
             for status in [400, 403] {
                 assert_eq!(judged(status, "", &error(code)), Verdict::Revoked(code.into()), "{code}");
             }
@@ -93,7 +96,9 @@ mod tests {
         assert_eq!(judged(403, "", &error("AccessDenied")), Verdict::PassesInDoubt);
         assert_eq!(judged(403, "", ""), Verdict::PassesInDoubt);
         assert_eq!(judged(400, "", ""), Verdict::PassesInDoubt);
-        for (status, code) in [(400, "InvalidArgument"), (404, "NoSuchKey"), (403, "InvalidObjectState"), (400, "EntityTooSmall")] {
+        for (status, code) in
+            [(400, "InvalidArgument"), (404, "NoSuchKey"), (403, "InvalidObjectState"), (400, "EntityTooSmall")]
+        {
             assert_eq!(judged(status, "", &error(code)), Verdict::Passes, "{code}");
         }
     }

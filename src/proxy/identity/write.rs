@@ -85,7 +85,11 @@ impl Identity {
         writer.field(b"Authorization", composer.authorization());
         forward::write_expectation_and_length(&mut writer, request.head, request.block, sending, expects_continue);
         writer.finish().map_err(unwritable)?;
-        let chain = admitted.payload.form().is_some_and(|form| form.is_signed).then(|| Chain::new(key.clone(), &stamp, scope, seed));
+        let chain = admitted
+            .payload
+            .form()
+            .is_some_and(|form| form.is_signed)
+            .then(|| Chain::new(key.clone(), &stamp, scope, seed));
         Ok((Written { generation: credentials.generation, region }, chain))
     }
 }
