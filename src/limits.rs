@@ -171,6 +171,33 @@ pub const QUERY_PAIRS_MAX: usize = 256;
 /// Bytes of the id of an access key (AWS, `GetAccessKeyInfo`: 16 to 128).
 pub const ACCESS_KEY_BYTES_MAX: usize = 128;
 
+/// Bytes told of the name of a field or parameter that is not understood.
+pub const FEATURE_NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of the XML body of a DeleteObjects.
+pub const DELETE_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Keys in one DeleteObjects (Amazon S3 API Reference, DeleteObjects).
+pub const DELETE_KEYS_MAX: usize = 1000;
+
+/// Bytes of an object's key (Amazon S3 User Guide, "Naming Amazon S3 objects").
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Clients in one configuration.
+pub const CLIENTS_MAX: usize = 4096;
+
+/// Rules of one route, those that allow and those that deny, each.
+pub const RULES_MAX: usize = 256;
+
+/// Bytes of a file that holds one secret.
+pub const SECRET_FILE_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of a form in front of the file it uploads, boundaries and fields (AWS, "POST Object": 20 KB).
+pub const FORM_HEAD_BYTES_MAX: usize = 20 * 1024;
+
+/// Parts of a form in front of its file. S3 knows some 40 fields; the rest are metadata.
+pub const FORM_PARTS_MAX: usize = 128;
+
 /// How often a full shard looks whether it, or another, has become less so.
 pub const FULL_LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -184,5 +211,6 @@ const _: () = assert!(HEAD_BYTES_MAX < BUFFER_BYTES);
 const _: () = assert!(HEAD_BYTES_MAX >= 2 * 16 * 1024);
 const _: () = assert!(TLS_RECORD_BYTES_MAX * 3 < BUFFER_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES && TRAILER_BYTES_MAX < BUFFER_BYTES);
+const _: () = assert!(FORM_HEAD_BYTES_MAX < BUFFER_BYTES);
 const _: () = assert!(PIPE_BYTES_MIN <= PIPE_BYTES && PIPES_KEPT_MAX <= PIPES_LENT_MAX);
 const _: () = assert!(EXCHANGE_BYTES_MAX * 64 < SHARD_BUFFER_BYTES);
