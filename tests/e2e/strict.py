@@ -19,6 +19,7 @@ class Verdict:
     request: Request
     faults: list[str] = field(default_factory=list)
     key: Key | None = None
+    region: str = ""
     payload: str = ""
     body: bytes = b""
     names: list[str] = field(default_factory=list)
@@ -47,7 +48,7 @@ class Strict(Upstream):
     """Verifies by the keys in `keys`; answers 200, or 403 with the faults found."""
 
     def __init__(self, identity, region: str, hosts):
-        self.region, self.hosts = region, set(hosts)
+        self.regions, self.hosts = {region}, set(hosts)
         self.keys: dict[str, Key] = {}
         self.forbidden: set[str] = set()
         self.injected: list[Injected] = []
@@ -82,7 +83,7 @@ class Strict(Upstream):
         if request.get("expect"):
             peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         peer.read_body(request)
-        verdict = judge(request, self.keys, self.region, self.hosts, self.forbidden)
+        verdict = judge(request, self.keys, self.regions, self.hosts, self.forbidden)
         self.verdicts.append(verdict)
         if not request.whole:
             return
@@ -95,7 +96,7 @@ class Strict(Upstream):
             peer.send(self.answer if request.method != "HEAD" else self.answer.partition(CRLF + CRLF)[0] + CRLF + CRLF)
 
 
-def judge(request: Request, keys: dict[str, Key], region: str, hosts, forbidden=()) -> Verdict:
+def judge(request: Request, keys: dict[str, Key], regions, hosts, forbidden=()) -> Verdict:
     """Everything S3 and RFC 9110 could find wrong with a signed request."""
     verdict = Verdict(request)
     fault = verdict.faults.append
@@ -116,11 +117,11 @@ def judge(request: Request, keys: dict[str, Key], region: str, hosts, forbidden=
             fault(f"query parameter {name.decode()} beside an Authorization field")
         if name in (b"Signature", b"AWSAccessKeyId"):
             fault("a SigV2 query")
-    _judge_signature(verdict, keys, region, target)
+    _judge_signature(verdict, keys, regions, target)
     return verdict
 
 
-def _judge_signature(verdict: Verdict, keys: dict[str, Key], region: str, target: str) -> None:
+def _judge_signature(verdict: Verdict, keys: dict[str, Key], regions, target: str) -> None:
     request, fault = verdict.request, verdict.faults.append
     given = [value for name, value in request.fields if name.lower() == "authorization"]
     if len(given) != 1 or not given[0].startswith(sigv4.ALGORITHM + " "):
@@ -132,8 +133,8 @@ def _judge_signature(verdict: Verdict, keys: dict[str, Key], region: str, target
         return
     identity, date, where, service, end = parts["Credential"].rsplit("/", 4)
     scope, names = Scope(date, where, service), parts["SignedHeaders"]
-    verdict.key, verdict.names = keys.get(identity), names.split(";")
-    if (where, service, end) != (region, "s3", "aws4_request"):
+    verdict.key, verdict.names, verdict.region = keys.get(identity), names.split(";"), where
+    if where not in regions or (service, end) != ("s3", "aws4_request"):
         fault(f"scope {scope}")
     if verdict.key is None:
         fault(f"unknown key {identity}")

@@ -1,0 +1,265 @@
+"""Credentials that end, a token service that is down, a role that is revoked, buckets elsewhere, and wrong clocks."""
+
+import time
+
+import pytest
+
+import forge
+import sigv4
+import wire
+from forge import header, link
+from gate import Client, Credential, ReSign, Route
+from identity import MEDIA, STUDIO_KEY, matrix_rule
+from ports import poll
+from programs import run
+from seaweed import GATE_KEY, GATE_SECRET, HOST, REGION
+from sigv4 import Key
+from strict import Injected, Strict
+from sts import TokenService
+
+ELSEWHERE = "eu-west-1"
+SHOT = "/shots/a.mov"
+
+
+@pytest.fixture(scope="module")
+def certificate(authority):
+    return authority.issue("localhost", "127.0.0.1")
+
+
+@pytest.fixture
+def service(certificate, upstream_identity):
+    """A token service, and an S3 that takes what it issues, fresh for each test."""
+    strict = Strict(upstream_identity, REGION, {HOST, HOST.replace(REGION, ELSEWHERE)})
+    made = TokenService(certificate, [Key(GATE_KEY, GATE_SECRET)], strict)
+    yield made
+    made.close()
+    strict.close()
+
+
+@pytest.fixture
+def begin(start_gate, service, seaweed, authority, resign_identity):
+    """Starts a gate with a role of that service."""
+
+    def begin(**options):
+        sts = {"endpoint": service.endpoint, "ca-file": str(authority.ca)}
+        credential = Credential("role", {"region": REGION}, [{"arn": "arn:aws:iam::000000000000:role/R"}], sts)
+        upstream = {"connect": [service.strict.address], "ca": authority.ca, "server_name": HOST}
+        return start_gate(
+            Route([MEDIA], host=HOST, resign=ReSign("role", [matrix_rule("*")]), **upstream),
+            identities=[resign_identity],
+            clients=[Client("studio", STUDIO_KEY)],
+            credentials=[credential],
+            workers=1,
+            **seaweed.gate_environment(),
+            **options,
+        )
+
+    return begin
+
+
+def ask(gate, raw=None):
+    """One request, on a connection of its own."""
+    raw = raw or header(target=SHOT, host=MEDIA)
+    with wire.Connection(gate.https, MEDIA, context=wire.client_context(verify=False)) as connection:
+        try:
+            connection.send(raw.data())
+        except OSError:
+            pass  # The answer was there before the end of the body.
+        return connection.response(raw.method)
+
+
+def is_without_credentials(response) -> bool:
+    if response.status != 503:
+        return False
+    assert response.get("content-type") == "application/xml"
+    assert b"<Code>ServiceUnavailable</Code>" in response.body
+    return True
+
+
+def test_credentials_are_renewed_before_they_end_and_nobody_notices(begin, service):
+    service.seconds = 4
+    gate = begin()
+    end = time.monotonic() + 9
+    while time.monotonic() < end:
+        assert ask(gate).status == 200
+        time.sleep(0.1)
+    assert len(service.issued) >= 3
+    used = [verdict.key for verdict in service.strict.verdicts]
+    assert len(set(used)) >= 3 and used == sorted(used, key=service.issued.index), "each until there was a newer one"
+    assert all(asked.is_signed_well for asked in service.asked)
+    assert len(service.asked) < 20, "renewed in good time, but not all the time"
+
+
+def test_a_token_service_that_is_down_is_noticed_only_when_credentials_end(begin, service):
+    service.seconds = 6
+    gate = begin()
+    assert ask(gate).status == 200
+    service.failing = (500, "InternalFailure")
+    began = time.monotonic()
+    response = ask(gate)
+    while response.status == 200:
+        assert time.monotonic() - began < 10, "these credentials have ended"
+        time.sleep(0.1)
+        response = ask(gate)
+    assert time.monotonic() - began > 4, "they were good for that long"
+    assert is_without_credentials(response), response
+    with gate.connect(MEDIA) as connection:
+        assert connection.exchange("GET", "/ping").status == 200
+    seen = len(service.strict.requests)
+    assert is_without_credentials(ask(gate, header("PUT", SHOT, host=MEDIA, body=b"a")))
+    assert len(service.strict.requests) == seen, "S3 is not asked without a signature"
+    service.failing = None
+    service.seconds = 3600
+    poll("credentials after the outage", lambda: ask(gate).status == 200, 20, 0.2)
+    assert "credential" in gate.output()
+
+
+def test_a_gate_that_starts_without_a_token_service_comes_up_and_gets_well(begin, service):
+    service.failing = (503, "ServiceUnavailable")
+    gate = begin()
+    assert is_without_credentials(ask(gate))
+    service.failing = None
+    poll("the first credentials", lambda: ask(gate).status == 200, 20, 0.2)
+
+
+@pytest.mark.parametrize("code", ["ExpiredToken", "InvalidToken", "InvalidAccessKeyId"])
+def test_credentials_s3_refuses_are_renewed_once(begin, service, code):
+    gate = begin()
+    assert ask(gate).status == 200
+    before = len(service.asked)
+    service.strict.injected = [Injected("400 Bad Request" if "Token" in code else "403 Forbidden", code)]
+    response = ask(gate)
+    assert response.status in (200, 503), "the client did nothing wrong"
+    assert code.encode() not in response.body
+    poll("another AssumeRole", lambda: len(service.asked) == before + 1, 5)
+    poll("requests signed anew", lambda: ask(gate).status == 200 and service.strict.verdicts[-1].key == service.issued[-1], 5)
+    time.sleep(0.3)
+    assert len(service.asked) == before + 1, "once"
+    assert "refuse" in gate.output()
+
+
+def test_a_revoked_role_does_not_make_the_gate_hammer_the_token_service(begin, service):
+    gate = begin()
+    before = len(service.asked)
+    service.strict.injected = [Injected("403 Forbidden", "InvalidAccessKeyId")] * 1000
+    end = time.monotonic() + 3
+    count = 0
+    while time.monotonic() < end:
+        assert ask(gate).status == 503
+        count += 1
+    assert count > 10 and len(service.asked) - before <= 2
+    service.strict.injected = []
+    assert ask(gate).status == 200, "given back, it is used at once"
+
+
+def test_a_refusal_of_what_the_client_asks_for_is_s3s_own_answer(begin, service):
+    gate = begin()
+    before = len(service.asked)
+    for _ in range(20):
+        service.strict.injected = [Injected("403 Forbidden", "AccessDenied")]
+        response = ask(gate)
+        assert (response.status, b"<Code>AccessDenied</Code>" in response.body) == (403, True)
+        assert response.get("x-filmgate-error") is None
+    assert len(service.asked) - before <= 2
+
+
+REDIRECTS = {
+    "301": Injected("301 Moved Permanently", "PermanentRedirect", (("x-amz-bucket-region", ELSEWHERE),)),
+    "307": Injected(
+        "307 Temporary Redirect",
+        "TemporaryRedirect",
+        (("Location", f"https://{HOST.replace(REGION, ELSEWHERE)}{SHOT}"), ("x-amz-bucket-region", ELSEWHERE)),
+    ),
+    "400": Injected("400 Bad Request", "AuthorizationHeaderMalformed", (), f"<Region>{ELSEWHERE}</Region>"),
+}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "LINK", "CHUNKS"])
+@pytest.mark.parametrize("how", REDIRECTS)
+def test_a_bucket_in_another_region_is_found_inside(begin, service, how, method):
+    service.strict.regions.add(ELSEWHERE)
+    gate = begin()
+    made = {
+        "GET": lambda: header(target=SHOT, host=MEDIA),
+        "HEAD": lambda: header("HEAD", SHOT, host=MEDIA),
+        "PUT": lambda: header("PUT", SHOT, host=MEDIA, body=b"frame"),
+        "LINK": lambda: link(target=SHOT, host=MEDIA),
+        "CHUNKS": lambda: chunks_to_media(),
+    }[method]
+    injected = REDIRECTS[how]
+    if method == "HEAD" and how == "400":
+        injected = Injected("400 Bad Request", "", (("x-amz-bucket-region", ELSEWHERE),))
+    service.strict.injected = [headless(injected) if method == "HEAD" else injected]
+    response = ask(gate, made())
+    assert response.get("location") is None
+    assert ELSEWHERE.encode() not in response.head and ELSEWHERE.encode() not in response.body
+    if method in ("GET", "HEAD", "LINK"):
+        assert response.status == 200, response
+    else:
+        assert response.status in (200, 500, 503), response
+    response = ask(gate, made())
+    assert response.status == 200, (response, [verdict.faults for verdict in service.strict.verdicts])
+    last = service.strict.verdicts[-1]
+    assert (last.faults, last.region) == ([], ELSEWHERE)
+    assert last.request.get("host") == HOST.replace(REGION, ELSEWHERE)
+
+
+def headless(injected: Injected) -> Injected:
+    class Headless(Injected):
+        def data(self) -> bytes:
+            return injected.data().partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+    return Headless(injected.status, injected.code)
+
+
+def chunks_to_media():
+    """A streamed upload to the name that is a bucket."""
+    raw = forge.header(
+        "PUT",
+        SHOT,
+        ("content-encoding", "aws-chunked"),
+        ("x-amz-decoded-content-length", forge.LENGTH),
+        host=MEDIA,
+        payload=sigv4.SIGNED_CHUNKS,
+    )
+    return forge.chunks(raw)
+
+
+def test_a_redirect_that_leads_nowhere_ends(begin, service):
+    service.strict.regions.add(ELSEWHERE)
+    gate = begin()
+    service.strict.injected = [REDIRECTS["301"]] * 100
+    response = ask(gate)
+    assert response.status in (500, 502, 503), response
+    assert response.get("location") is None
+    assert len(service.strict.requests) <= 5
+
+
+def test_an_answer_of_s3_that_is_slow_is_waited_for_and_then_given_up(begin, service):
+    gate = begin(timeouts={"upstream-response": "1s"})
+    service.strict.injected = [Injected("503 Slow Down", "SlowDown", delay=0.5), Injected("200 OK", "", delay=4)]
+    assert ask(gate).status == 503
+    began = time.monotonic()
+    assert ask(gate).status == 504
+    assert time.monotonic() - began < 3
+
+
+def test_a_client_with_a_wrong_clock_is_told_so(begin, service, tmp_path, authority):
+    gate = begin()
+    key = STUDIO_KEY
+    words = ("--aws-sigv4", f"aws:amz:{REGION}:s3", "--user", f"{key.id}:{key.secret}")
+    words += ("--header", f"x-amz-content-sha256: {sigv4.EMPTY}")
+    for minutes, status in ((-16, 403), (-14, 200), (0, 200), (14, 200), (16, 403)):
+        done = run(
+            *("faketime", "-f", f"{minutes:+d}m", "curl", "--silent", "--insecure", "--http1.1", "--max-time", 20),
+            *("--connect-to", f"::127.0.0.1:{gate.https}", "--write-out", "\n%{http_code}", *words, f"https://{MEDIA}{SHOT}"),
+        )
+        body, _, said = done.stdout.decode().rpartition("\n")
+        assert int(said) == status, (minutes, body)
+        assert (status == 403) == ("RequestTimeTooSkewed" in body), "SDKs set their clocks by this code"
+
+
+def test_a_signature_is_good_for_fifteen_minutes(begin, service):
+    gate = begin()
+    for seconds, status in ((-960, 403), (-840, 200), (840, 200), (960, 403)):
+        assert ask(gate, header(target=SHOT, host=MEDIA, date=sigv4.stamp(seconds))).status == status
