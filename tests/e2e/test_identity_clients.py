@@ -2,6 +2,7 @@
 gate's signatures and takes none but its role's. The summary shows the matrix."""
 
 import os
+import time
 
 import pytest
 
@@ -39,6 +40,8 @@ NAMES = ["shot 010 v002.mov", "a+b&c=d.mov", "100% 50%25.mov", "été/日本語 
 BODY = b"frame " * 500
 LARGE = bytes(range(251)) * (11 * MIB // 251)
 
+# Forcing the way of the bytes changes nothing of what programs that take a second each say.
+FORCED = bool(os.environ.get("FILMGATE_PATH"))
 # `FILMGATE_E2E_DIRECT=1` leads the same clients straight to S3: what fails there as well is not the gate's doing.
 IS_DIRECT = bool(os.environ.get("FILMGATE_E2E_DIRECT"))
 
@@ -46,7 +49,7 @@ IS_DIRECT = bool(os.environ.get("FILMGATE_E2E_DIRECT"))
 def cases():
     for name, kind in CLIENTS.items():
         for style in STYLES if name in EVERYWHERE else IN_STYLE[name]:
-            if IS_DIRECT and style == "bucket":
+            if (IS_DIRECT and style == "bucket") or (FORCED and name not in EVERYWHERE):
                 continue
             for operation in OPERATIONS:
                 method = {"names": "put", "checksums": "checksum"}.get(operation, operation)
@@ -212,6 +215,8 @@ def does_sync(client, seaweed, prefix):
         path = source / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
+        # S3 knows seconds only: what is uploaded in its second would be newer than itself.
+        os.utime(path, (time.time() - 60,) * 2)
     target.mkdir()
     client.sync(source, prefix, target)
     assert seaweed.get(prefix + "b c/d+e.exr") == b"b c/d+e.exr"

@@ -7,7 +7,7 @@ import pytest
 import wire
 from forge import header, link
 from gate import Client, ReSign, Route
-from identity import MEDIA, STUDIO_KEY, process_credential
+from identity import MEDIA, process_credential
 from pki import Authority
 from seaweed import HOST, REGION
 from sigv4 import Key
@@ -117,4 +117,7 @@ def test_a_resumed_session_is_still_the_client_it_was(gate, storage, authority):
             connection.send(raw().data())
             assert connection.response().status == 200
             session = connection.sock.session
-    assert STUDIO_KEY.id not in gate.output()
+    storage.forget()
+    with wire.Connection(gate.https, MEDIA, context=context()) as connection:
+        connection.send(raw().data())
+        assert connection.response().status == 403, "others are who they are"
