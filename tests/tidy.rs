@@ -51,6 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("tokio", &["clock", "*"]),
     ("rustls", &["tls", "demo"]),
     ("rustls_native_certs", &["tls"]),
+    ("x509_parser", &["tls"]),
     ("zeroize", &["sign", "tls"]),
     ("httparse", &["http"]),
     ("memchr", &["http", "s3"]),
