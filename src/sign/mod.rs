@@ -6,5 +6,6 @@ pub mod key;
 pub mod keyring;
 #[cfg(feature = "demo")]
 pub mod presign;
+pub mod request;
 pub mod time;
 pub mod verify;
