@@ -192,6 +192,12 @@ pub const RULES_MAX: usize = 256;
 /// Bytes of a file that holds one secret.
 pub const SECRET_FILE_BYTES_MAX: usize = 4 * 1024;
 
+/// Bytes of a form in front of the file it uploads, boundaries and fields (AWS, "POST Object": 20 KB).
+pub const FORM_HEAD_BYTES_MAX: usize = 20 * 1024;
+
+/// Parts of a form in front of its file. S3 knows some 40 fields; the rest are metadata.
+pub const FORM_PARTS_MAX: usize = 128;
+
 /// How often a full shard looks whether it, or another, has become less so.
 pub const FULL_LOOK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -205,5 +211,6 @@ const _: () = assert!(HEAD_BYTES_MAX < BUFFER_BYTES);
 const _: () = assert!(HEAD_BYTES_MAX >= 2 * 16 * 1024);
 const _: () = assert!(TLS_RECORD_BYTES_MAX * 3 < BUFFER_BYTES);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES && TRAILER_BYTES_MAX < BUFFER_BYTES);
+const _: () = assert!(FORM_HEAD_BYTES_MAX < BUFFER_BYTES);
 const _: () = assert!(PIPE_BYTES_MIN <= PIPE_BYTES && PIPES_KEPT_MAX <= PIPES_LENT_MAX);
 const _: () = assert!(EXCHANGE_BYTES_MAX * 64 < SHARD_BUFFER_BYTES);

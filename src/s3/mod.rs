@@ -4,5 +4,6 @@ pub mod delete;
 pub mod error;
 pub mod escape;
 pub mod features;
+pub mod form;
 pub mod operation;
 pub mod target;

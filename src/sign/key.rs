@@ -16,6 +16,12 @@ impl Secret {
     pub fn new(secret: String) -> Self {
         Self(Zeroizing::new(secret))
     }
+
+    /// Whether the two are the same, in a time that does not tell how far they agree.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(self.0.as_bytes(), other.0.as_bytes()).is_ok()
+    }
 }
 
 impl fmt::Debug for Secret {

@@ -1,7 +1,9 @@
-//! Signature version 4: making links, and finding out whether what came was signed.
+//! Signature version 4: who has signed what, and signing with the gate's own credentials.
 
 pub mod canonical;
 pub mod claim;
+pub mod credentials;
+pub mod form;
 pub mod key;
 pub mod keyring;
 #[cfg(feature = "demo")]
