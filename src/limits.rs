@@ -162,6 +162,12 @@ pub const LOGGED_STRING_BYTES_MAX: usize = 2 * 1024;
 /// Upstreams and routes in one configuration.
 pub const ROUTES_MAX: usize = 1024;
 
+/// Sets of credentials in one configuration.
+pub const CREDENTIALS_MAX: usize = 64;
+
+/// Roles on the way to one set of credentials.
+pub const ROLES_MAX: usize = 8;
+
 /// How long a response head may be held back for a short body that is on its way: it leaves with it in one write.
 pub const HEAD_HELD_BACK: Duration = Duration::from_millis(5);
 

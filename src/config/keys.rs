@@ -1,6 +1,12 @@
 //! Every key of the configuration file, once: what is accepted, suggested and printed all come from this table.
 
+mod print;
+mod slips;
+
 use std::time::Duration;
+
+pub use print::default_file;
+pub use slips::unknown;
 
 use crate::limits;
 use crate::proxy::{Limits, Timeouts};
@@ -21,7 +27,7 @@ pub struct Key {
 pub enum Value {
     /// A table; a list of tables if the path ends in `[]`.
     Section,
-    /// A list of tables which the default file shows commented out.
+    /// A table or a list of tables which the default file shows commented out.
     Alternative,
     /// TOML of the default.
     Default(&'static str),
@@ -178,6 +184,48 @@ pub const KEYS: &[Key] = &[
     ),
     section("access-log", "One JSON line a request. Signatures, tokens and cookies never appear in it."),
     default("access-log.file", r#""-""#, "A file to append to, \"-\" for standard output, or \"off\"."),
+    alternative(
+        "credential[]",
+        "Credentials that routes with mode = \"re-sign\" sign with. They are renewed in time and never written down.\n\
+         Without profile and process they come from where AWS's own tools look: the environment, the default profile\n\
+         (with SSO), a web identity, the container's endpoint (ECS, EKS), the instance's metadata (IMDSv2).",
+    ),
+    example("credential[].name", r#""media-role""#, "What routes call them."),
+    example("credential[].profile", r#""studio""#, "Only this profile of the AWS configuration files."),
+    example(
+        "credential[].process",
+        r#""/usr/bin/aws_signing_helper credential-process --role-arn ...""#,
+        "A command line that prints credentials (credential_process), such as IAM Roles Anywhere's helper.",
+    ),
+    example("credential[].region", r#""us-west-2""#, "The region of STS. Needed where there is a role."),
+    alternative(
+        "credential[].role[]",
+        "A role to take on with these credentials (AssumeRole). Several are a chain, in this order.",
+    ),
+    example("credential[].role[].arn", r#""arn:aws:iam::123456789012:role/FilmgateMedia""#, "The role."),
+    example("credential[].role[].external-id", r#""studio-7f3a""#, "What the role's owner wants to hear."),
+    default("credential[].role[].session-name", r#""filmgate""#, "What CloudTrail calls the session."),
+    default(
+        "credential[].role[].duration",
+        r#""1h""#,
+        "How long credentials are valid: 15m to what the role allows, at most 12h; 1h behind another role.",
+    ),
+    example(
+        "credential[].role[].policy-file",
+        r#""/etc/filmgate/session-policy.json""#,
+        "A session policy: what is not in it is not allowed, whatever the role allows.",
+    ),
+    default("credential[].role[].policy-arns", "[]", "Managed policies that narrow the role in the same way."),
+    example("credential[].role[].tags", r#"{ project = "feature" }"#, "Session tags."),
+    default("credential[].role[].transitive-tags", "[]", "Keys of tags that later roles of the chain are given too."),
+    example("credential[].role[].source-identity", r#""filmgate""#, "Who is behind the session, for all of the chain."),
+    alternative("credential[].sts", "How STS is reached for these roles. Every key may be left out."),
+    example(
+        "credential[].sts.endpoint",
+        r#""https://vpce-1.sts.us-west-2.vpce.amazonaws.com""#,
+        "An interface endpoint, for example; else STS of the region.",
+    ),
+    example("credential[].sts.ca-file", r#""/etc/filmgate/sts-ca.pem""#, "PEM roots to trust instead of the system's."),
     section("route[]", "One bucket and the names artists reach it by. Repeat [[route]] for each bucket."),
     example("route[].hosts", r#"["s3-proxy.mystudio.com"]"#, "Names clients use; no port, no wildcard."),
     default("route[].default", "false", "Whether names that no route lists come here too; for one route at most."),
@@ -335,93 +383,12 @@ pub fn children(parent: &str) -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(move |key| key.parent() == parent)
 }
 
-/// What to say about `name`, which is not known inside `parent`.
-#[must_use]
-pub fn unknown(parent: &str, name: &str) -> String {
-    let quoted = name.escape_debug();
-    let wanted = name.to_ascii_lowercase().replace('_', "-");
-    if let Some(key) = children(parent)
-        .filter(|key| key.name() == wanted || closeness(key, &wanted).is_some())
-        .min_by_key(|key| closeness(key, &wanted))
-    {
-        return format!("unknown key `{quoted}`; did you mean `{}`?", key.name());
-    }
-    if let Some(home) = KEYS.iter().find(|key| key.name() == wanted).and_then(|key| find(key.parent())) {
-        return format!("unknown key `{quoted}` here; it belongs in {}", home.header());
-    }
-    let known: Vec<_> = children(parent).map(Key::name).collect();
-    format!("unknown key `{quoted}`; known here: {}", known.join(", "))
-}
-
-/// Typing slips between `wanted` and the key's name, if few enough to be slips.
-fn closeness(key: &Key, wanted: &str) -> Option<usize> {
-    let slips_max = (1 + key.name().len() / 3).min(3);
-    let length_gap = key.name().len().abs_diff(wanted.chars().count());
-    if length_gap > slips_max {
-        return None;
-    }
-    Some(slips(key.name(), wanted)).filter(|slips| *slips <= slips_max)
-}
-
-/// Levenshtein distance: letters to insert, delete or replace.
-fn slips(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, from) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
-}
-
-/// The commented file with every key, as `filmgate print-default` prints it.
-#[must_use]
-pub fn default_file() -> String {
-    let mut out = String::from("# filmgate configuration. Every value here is the default, except the names of your\n");
-    out.push_str("# studio: tls.certificate, tls.private-key and the [[route]] keys hosts, bucket and region.\n");
-    let mut commented = false;
-    for key in KEYS {
-        if key.is_section() {
-            commented = matches!(key.value, Value::Alternative);
-            out.push('\n');
-            push_about(&mut out, key.about);
-            push_line(&mut out, commented, &key.header());
-            continue;
-        }
-        push_about(&mut out, key.about);
-        let (commented, toml) = match &key.value {
-            Value::Derived(toml) => (true, (*toml).to_string()),
-            Value::Example(toml) => (commented, (*toml).to_string()),
-            _ => (commented, key.default_toml().unwrap_or_default()),
-        };
-        push_line(&mut out, commented, &format!("{} = {toml}", key.name()));
-    }
-    out
-}
-
-fn push_about(out: &mut String, about: &str) {
-    for line in about.lines() {
-        out.push_str("# ");
-        out.push_str(line);
-        out.push('\n');
-    }
-}
-
-fn push_line(out: &mut String, commented: bool, line: &str) {
-    if commented {
-        out.push('#');
-    }
-    out.push_str(line);
-    out.push('\n');
-}
-
 const fn section(path: &'static str, about: &'static str) -> Key {
     Key { path, value: Value::Section, about }
+}
+
+const fn alternative(path: &'static str, about: &'static str) -> Key {
+    Key { path, value: Value::Alternative, about }
 }
 
 const fn default(path: &'static str, toml: &'static str, about: &'static str) -> Key {
@@ -443,15 +410,6 @@ const fn wait(path: &'static str, field: fn(&mut Timeouts) -> &mut Duration, abo
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slips_are_counted() {
-        let cases =
-            [("listen", "listn", 1), ("listen", "listen", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3)];
-        for (left, right, expected) in cases {
-            assert_eq!(slips(left, right), expected, "{left} {right}");
-        }
-    }
 
     #[test]
     fn every_key_stands_in_a_section_of_the_table_and_only_once() {

@@ -236,6 +236,16 @@ pub(super) fn bucket(value: &DeValue<'_>) -> Result<String, String> {
     Err(format!("{name:?} is no S3 bucket name: {wrong}"))
 }
 
+/// What credentials are called.
+pub(super) fn credential_name(value: &DeValue<'_>) -> Result<String, String> {
+    let name = text(value)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        return Err(format!("{name:?} is no name; it has up to 64 letters, digits, hyphens, underscores and dots"));
+    }
+    Ok(name.to_string())
+}
+
 /// A region's name, such as `us-west-2` or `us-gov-east-1`.
 pub(super) fn region(value: &DeValue<'_>) -> Result<String, String> {
     let name = text(value)?;
