@@ -168,6 +168,16 @@ pub const HEAD_HELD_BACK: Duration = Duration::from_millis(5);
 /// Parameters of a query that is signed: the canonical form sorts them. S3's own operations take about 20.
 pub const QUERY_PAIRS_MAX: usize = 256;
 
+/// Data bytes of one signed chunk of an upload. It is held whole until its signature has been verified. AWS's own clients
+/// send 64 KiB and 128 KiB; S3 asks for 8 KiB at least.
+pub const SIGNED_CHUNK_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of a payload that are held back until all of it has been verified. One would do; a few more are no small packet.
+pub const PAYLOAD_TAIL_BYTES: usize = 8 * 1024;
+
+/// Bytes of verified payload after which an inspector takes no more input before they are sent.
+pub const PAYLOAD_RELEASE_BYTES: usize = 256 * 1024;
+
 /// Bytes of the id of an access key (AWS, `GetAccessKeyInfo`: 16 to 128).
 pub const ACCESS_KEY_BYTES_MAX: usize = 128;
 
