@@ -6,7 +6,6 @@ pub mod credentials;
 pub mod form;
 pub mod key;
 pub mod keyring;
-#[cfg(feature = "demo")]
 pub mod presign;
 pub mod request;
 pub mod time;
