@@ -53,6 +53,8 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rustls", &["tls", "demo"]),
     ("rustls_native_certs", &["tls"]),
     ("zeroize", &["creds", "sign", "tls"]),
+    ("x509_parser", &["tls"]),
+    ("zeroize", &["sign", "tls"]),
     ("httparse", &["http"]),
     ("memchr", &["http", "s3"]),
     ("bytes", &["http", "demo"]),

@@ -132,6 +132,7 @@ impl Listeners {
 /// Certificates, which must be there if anything listens for HTTPS.
 fn tls(section: &Section<'_>, needed: bool) -> Result<Option<ServerOptions>, Refused> {
     let min_version = section.read("min-version", value::version);
+    let client_ca = section.read("client-ca-file", |value| text(value).map(PathBuf::from));
     let single = section.has("certificate") || section.has("private-key");
     let identities = if section.has("identity") {
         if single {
@@ -151,7 +152,8 @@ fn tls(section: &Section<'_>, needed: bool) -> Result<Option<ServerOptions>, Ref
         return Ok(None);
     };
     let min_version = min_version?.unwrap_or(Version::Tls12);
-    Ok(Some(ServerOptions { identities: identities?, min_version, records: Records::default() }))
+    let client_ca = client_ca?.filter(|path| !path.as_os_str().is_empty());
+    Ok(Some(ServerOptions { identities: identities?, min_version, records: Records::default(), client_ca }))
 }
 
 /// One choice for both sides of the gate.

@@ -89,6 +89,12 @@ pub const KEYS: &[Key] = &[
         "With records = \"own\": \"auto\" leaves the records of TLS 1.3 to the kernel where it has TLS (`modprobe tls`),\n\
          \"off\" never does. A single body of more than 128 GiB needs \"off\" or Linux 6.14.",
     ),
+    derived(
+        "tls.client-ca-file",
+        r#""/etc/filmgate/tls/client-ca.pem""#,
+        "PEM authorities of clients' certificates. With it clients are asked for a certificate, and may have none; one\n\
+         that none of these authorities vouches for is refused.",
+    ),
     Key {
         path: "tls.identity[]",
         value: Value::Alternative,

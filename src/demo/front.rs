@@ -82,6 +82,7 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, demo: &
             identities: vec![identity],
             min_version: Version::Tls12,
             records: Records::default(),
+            client_ca: None,
         }),
         kernel: demo.kernel,
         workers: None,

@@ -162,6 +162,7 @@ impl Gate {
             splice: options.splice,
             kernel_tls,
             balance: balance.clone(),
+            known: None,
             access: access.another(),
             start_id,
             ready: ready.clone(),

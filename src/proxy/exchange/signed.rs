@@ -40,7 +40,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let wire = &self.client.wire;
         let presence = Presence {
             address: wire.peer().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip()),
-            certificate_names: wire.client_names(),
+            certificate_names: &[],
             now: clock::unix_seconds(),
         };
         let asked = identity.ask(request, route, resign, &presence)?;
