@@ -1,6 +1,7 @@
 //! The process: bind, start the shards, be ready, drain.
 
 pub mod admin;
+pub mod clients;
 pub mod logging;
 pub mod signals;
 
@@ -26,6 +27,7 @@ use crate::policy::route::{Route, RouteTable};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::admin::{Admin, Health};
+use crate::server::clients::ClientOptions;
 use crate::server::logging::AccessLogger;
 use crate::server::signals::{Signal, Signals};
 use crate::sign::credentials::Slot;
@@ -53,6 +55,8 @@ pub struct Options {
     pub pin: bool,
     /// Routes, in configuration order.
     pub routes: Vec<Route>,
+    /// Who may use routes that sign anew.
+    pub clients: Vec<ClientOptions>,
     /// Credentials of the gate's own.
     pub credentials: Vec<CredentialOptions>,
     /// Upstreams the routes point at.
