@@ -13,7 +13,7 @@ mod source;
 pub mod store;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// One named set of credentials.
@@ -85,6 +85,22 @@ pub struct Sts {
     pub endpoint: Option<String>,
     /// PEM roots to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+}
+
+/// A session policy, without looking at what it says.
+///
+/// # Errors
+/// When the file cannot be read, is not JSON, or is longer than STS takes.
+pub fn session_policy(file: &Path) -> Result<String, String> {
+    assume::policy(file)
+}
+
+/// Whether the roots that `sts` names can be trusted.
+///
+/// # Errors
+/// When the file cannot be read or holds something else.
+pub fn sts_roots(sts: &Sts) -> Result<(), String> {
+    assume::trusted(sts).map(drop)
 }
 
 /// When to renew, and how patiently.

@@ -145,10 +145,12 @@ pub fn authorize<'a>(
 ) -> Result<Authorized, Refused> {
     let mut authorized = Err(Refused::Nothing);
     for demand in demands {
-        check_key(&demand)?;
         let operation = demand.operation;
         match rules.decide(asker.client, asker.is_keyed, &demand) {
-            Verdict::Allowed { rule } => authorized = Ok(Authorized { asker, rule }),
+            Verdict::Allowed { rule } => {
+                check_key(&demand)?;
+                authorized = Ok(Authorized { asker, rule });
+            }
             Verdict::Denied { rule } => return Err(Refused::Denied { operation, rule }),
             Verdict::NotAllowed => return Err(Refused::NotAllowed { operation }),
         }

@@ -42,9 +42,10 @@ pub struct Bucket {
 }
 
 /// Where a bucket's name stands in a request ("Virtual hosting of buckets", Amazon S3 User Guide).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
     /// In the host.
+    #[default]
     Virtual,
     /// In front of the key.
     Path,

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::access::{Party, Phase};
 use crate::proxy::failure::Row;
+use crate::s3::delete;
 use crate::sign::canonical::Unsignable;
 use crate::sign::claim::{Malformed, Place};
 use crate::sign::payload::PayloadError;
@@ -52,7 +53,7 @@ pub enum Refused {
     /// A body that is not as it should be.
     Payload(PayloadError),
     /// A body that had to be read and is not what it should be.
-    Document(&'static str),
+    Document(delete::NotTaken),
     /// A field that came in the query and cannot be one.
     Hoisted,
     /// There are no valid credentials to sign with.
@@ -103,7 +104,7 @@ impl Refused {
             Self::Unknown(what) => row(501, "NotImplemented", "unknown",
                 format!("The gate does not know {what}, so it cannot decide about it.").into()),
             Self::Payload(error) => payload(*error),
-            Self::Document(why) => row(400, "MalformedXML", "document", format!("The body is not what it should be: {why}.").into()),
+            Self::Document(why) => row(400, "MalformedXML", "document", format!("{why}.").into()),
             Self::Hoisted => row(400, "InvalidRequest", "hoisted",
                 "A parameter of the query stands for a header that could not be sent like that, or is given twice.".into()),
             Self::NoCredentials => row(503, "ServiceUnavailable", "no-credentials",

@@ -24,24 +24,30 @@ pub struct Deletion {
     pub has_version: bool,
 }
 
-/// Why a body is not taken.
+/// Why a body is not taken, with what is wrong in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotTaken {
-    /// It is not XML, or not the XML of a DeleteObjects: what is wrong.
+    /// It is not XML, or not the XML of a DeleteObjects.
     Malformed(&'static str),
-    /// It is XML that could be read in two ways, or that nobody but an attacker writes: what it has.
+    /// It is XML that could be read in two ways, or that nobody but an attacker writes.
     Strange(&'static str),
-    /// There is too much of something: what.
+    /// There is too much of something.
     TooMuch(&'static str),
+}
+
+impl NotTaken {
+    /// In words.
+    #[must_use]
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::Malformed(what) | Self::Strange(what) | Self::TooMuch(what) => what,
+        }
+    }
 }
 
 impl fmt::Display for NotTaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(what) => write!(f, "the XML of the request is malformed: {what}"),
-            Self::Strange(what) => write!(f, "the XML of the request is not understood: it has {what}"),
-            Self::TooMuch(what) => write!(f, "the request has too many or too long {what}"),
-        }
+        f.write_str(self.message())
     }
 }
 
@@ -51,32 +57,32 @@ impl fmt::Display for NotTaken {
 /// See [`NotTaken`].
 pub fn keys(xml: &[u8]) -> Result<Vec<Deletion>, NotTaken> {
     if xml.len() > limits::DELETE_BODY_BYTES_MAX {
-        return Err(NotTaken::TooMuch("bytes"));
+        return Err(NotTaken::TooMuch("the XML is longer than 2 MiB"));
     }
-    let text = str::from_utf8(xml).map_err(|_| NotTaken::Malformed("it is not UTF-8"))?;
+    let text = str::from_utf8(xml).map_err(|_| NotTaken::Malformed("the XML is not UTF-8"))?;
     let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     reader.config_mut().expand_empty_elements = true;
     let mut body = Body::default();
     let mut is_first = true;
     loop {
-        match reader.read_event().map_err(|_| NotTaken::Malformed("it is not well-formed"))? {
+        match reader.read_event().map_err(|_| NotTaken::Malformed("the XML is not well-formed"))? {
             Event::Start(element) => body.open(&element)?,
             Event::End(_) => body.close()?,
             Event::Text(text) => body.text(&text)?,
             Event::GeneralRef(reference) => body.reference(&reference)?,
             Event::Decl(declaration) if is_first => {
                 let encoding = declaration.encoding().transpose();
-                let encoding = encoding.map_err(|_| NotTaken::Malformed("its declaration"))?;
+                let encoding = encoding.map_err(|_| NotTaken::Malformed("the XML declaration is not well-formed"))?;
                 if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"utf-8")) {
-                    return Err(NotTaken::Strange("an encoding other than UTF-8"));
+                    return Err(NotTaken::Strange("the XML has an encoding other than UTF-8"));
                 }
             }
             Event::Eof => return body.finish(),
-            Event::Empty(_) | Event::Decl(_) => return Err(NotTaken::Malformed("it is not well-formed")),
-            Event::DocType(_) => return Err(NotTaken::Strange("a document type")),
-            Event::Comment(_) => return Err(NotTaken::Strange("a comment")),
-            Event::CData(_) => return Err(NotTaken::Strange("CDATA")),
-            Event::PI(_) => return Err(NotTaken::Strange("a processing instruction")),
+            Event::Empty(_) | Event::Decl(_) => return Err(NotTaken::Malformed("the XML is not well-formed")),
+            Event::DocType(_) => return Err(NotTaken::Strange("the XML has a document type")),
+            Event::Comment(_) => return Err(NotTaken::Strange("the XML has a comment")),
+            Event::CData(_) => return Err(NotTaken::Strange("the XML has CDATA")),
+            Event::PI(_) => return Err(NotTaken::Strange("the XML has a processing instruction")),
         }
         is_first = false;
     }
@@ -112,7 +118,7 @@ impl Body {
             (At::Delete, b"Quiet") => At::Quiet,
             (At::Delete, b"Object") => {
                 if self.deletions.len() == limits::DELETE_KEYS_MAX {
-                    return Err(NotTaken::TooMuch("keys"));
+                    return Err(NotTaken::TooMuch("there are more than 1000 keys"));
                 }
                 (self.key, self.has_version) = (None, false);
                 At::Object
@@ -121,18 +127,18 @@ impl Body {
                 self.key = Some(Vec::new());
                 At::Key
             }
-            (At::Object, b"Key") => return Err(NotTaken::Strange("an object with two keys")),
+            (At::Object, b"Key") => return Err(NotTaken::Strange("an object has two keys")),
             (At::Object, b"VersionId") => {
                 self.has_version = true;
                 At::Detail
             }
             (At::Object, b"ETag" | b"LastModifiedTime" | b"Size") => At::Detail,
-            _ => return Err(NotTaken::Malformed("an element stands where it does not belong")),
+            _ => return Err(NotTaken::Malformed("an element of the XML stands where it does not belong")),
         };
         for attribute in element.attributes() {
-            let attribute = attribute.map_err(|_| NotTaken::Malformed("an attribute"))?;
+            let attribute = attribute.map_err(|_| NotTaken::Malformed("an attribute of the XML is not well-formed"))?;
             if self.at != At::Delete || attribute.key.as_ref() != b"xmlns" {
-                return Err(NotTaken::Strange("an attribute"));
+                return Err(NotTaken::Strange("the XML has an attribute that is not known"));
             }
         }
         Ok(())
@@ -149,7 +155,7 @@ impl Body {
                 self.deletions.push(Deletion { key, has_version: self.has_version });
                 At::Delete
             }
-            At::Start | At::End => return Err(NotTaken::Malformed("it is not well-formed")),
+            At::Start | At::End => return Err(NotTaken::Malformed("the XML is not well-formed")),
         };
         Ok(())
     }
@@ -157,16 +163,18 @@ impl Body {
     fn text(&mut self, text: &[u8]) -> Result<(), NotTaken> {
         match self.at {
             // A reader of XML makes a line feed of it (XML 1.0 §2.11); written as a reference it stays.
-            At::Key if text.contains(&b'\r') => Err(NotTaken::Strange("a carriage return in a key")),
+            At::Key if text.contains(&b'\r') => {
+                Err(NotTaken::Strange("a key has a carriage return that is not escaped"))
+            }
             At::Key => self.append(text),
             At::Quiet | At::Detail => Ok(()),
             _ if text.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) => Ok(()),
-            _ => Err(NotTaken::Malformed("text stands where it does not belong")),
+            _ => Err(NotTaken::Malformed("text of the XML stands where it does not belong")),
         }
     }
 
     fn reference(&mut self, reference: &BytesRef<'_>) -> Result<(), NotTaken> {
-        let wrong = NotTaken::Malformed("a reference to no character");
+        let wrong = NotTaken::Malformed("the XML has a reference to no character");
         let byte = match &**reference {
             b"lt" => '<',
             b"gt" => '>',
@@ -175,7 +183,7 @@ impl Body {
             b"apos" => '\'',
             _ => match reference.resolve_char_ref() {
                 Ok(Some(character)) => character,
-                Ok(None) => return Err(NotTaken::Strange("an entity")),
+                Ok(None) => return Err(NotTaken::Strange("the XML has an entity that is not known")),
                 Err(_) => return Err(wrong),
             },
         };
@@ -185,14 +193,14 @@ impl Body {
         match self.at {
             At::Key => self.append(byte.encode_utf8(&mut [0; 4]).as_bytes()),
             At::Quiet | At::Detail => Ok(()),
-            _ => Err(NotTaken::Malformed("text stands where it does not belong")),
+            _ => Err(NotTaken::Malformed("text of the XML stands where it does not belong")),
         }
     }
 
     fn append(&mut self, text: &[u8]) -> Result<(), NotTaken> {
         let key = self.key.get_or_insert_default();
         if key.len() + text.len() > limits::KEY_BYTES_MAX {
-            return Err(NotTaken::TooMuch("bytes of a key"));
+            return Err(NotTaken::TooMuch("a key is longer than 1024 bytes"));
         }
         key.extend_from_slice(text);
         Ok(())
@@ -201,8 +209,8 @@ impl Body {
     fn finish(self) -> Result<Vec<Deletion>, NotTaken> {
         match self.at {
             At::End if !self.deletions.is_empty() => Ok(self.deletions),
-            At::End => Err(NotTaken::Malformed("it names no object")),
-            _ => Err(NotTaken::Malformed("it ends too early")),
+            At::End => Err(NotTaken::Malformed("the XML names no object")),
+            _ => Err(NotTaken::Malformed("the XML ends too early")),
         }
     }
 }
@@ -305,13 +313,19 @@ mod tests {
     fn what_is_too_much_is_not_taken() {
         let long = "a".repeat(limits::KEY_BYTES_MAX);
         assert_eq!(read(&object(&long)).unwrap()[0].0.len(), limits::KEY_BYTES_MAX);
-        assert_eq!(read(&object(&format!("{long}&amp;"))), Err(NotTaken::TooMuch("bytes of a key")));
+        assert_eq!(read(&object(&format!("{long}&amp;"))), Err(NotTaken::TooMuch("a key is longer than 1024 bytes")));
         let many = "<Object><Key>a</Key></Object>".repeat(limits::DELETE_KEYS_MAX);
         assert_eq!(read(&body(&many)).unwrap().len(), limits::DELETE_KEYS_MAX);
-        assert_eq!(read(&body(&format!("{many}<Object><Key>b</Key></Object>"))), Err(NotTaken::TooMuch("keys")));
+        assert_eq!(
+            read(&body(&format!("{many}<Object><Key>b</Key></Object>"))),
+            Err(NotTaken::TooMuch("there are more than 1000 keys"))
+        );
         let room = limits::DELETE_BODY_BYTES_MAX - object("a").len();
         assert!(read(&(object("a") + &" ".repeat(room))).is_ok());
-        assert_eq!(read(&(object("a") + &" ".repeat(room + 1))), Err(NotTaken::TooMuch("bytes")));
+        assert_eq!(
+            read(&(object("a") + &" ".repeat(room + 1))),
+            Err(NotTaken::TooMuch("the XML is longer than 2 MiB"))
+        );
     }
 
     #[test]

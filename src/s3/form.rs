@@ -96,8 +96,7 @@ fn is_boundary(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"'()+_,-./:=?".contains(byte)
 }
 
-/// A form as far as the content of its file.
-#[derive(Debug)]
+/// A form as far as the content of its file. `Debug` shows no values: signatures and tokens are among them.
 pub struct Form<'a> {
     boundary: &'a Boundary,
     /// All in front of the content of the file.
@@ -108,8 +107,13 @@ pub struct Form<'a> {
     filename: Option<Cow<'a, [u8]>>,
 }
 
+impl std::fmt::Debug for Form<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Form({} fields, {} bytes)", self.parts.len(), self.head.len())
+    }
+}
+
 /// Places in the head.
-#[derive(Debug)]
 struct Part {
     /// The delimiter.
     start: usize,
@@ -118,7 +122,7 @@ struct Part {
 }
 
 /// A field of a form that is not the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Field<'a> {
     /// The name as written. S3 does not tell upper from lower case in it.
     pub name: &'a [u8],
@@ -127,7 +131,7 @@ pub struct Field<'a> {
 }
 
 /// What becomes of a field when a form is written anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub enum Fate<'a> {
     /// It stays as it is.
     Kept,

@@ -1,5 +1,6 @@
 //! What the bytes mean to S3.
 
+pub mod chunks;
 pub mod delete;
 pub mod error;
 pub mod escape;

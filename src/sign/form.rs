@@ -28,8 +28,7 @@ mod refusal;
 use document::{Document, is_exempt};
 pub use refusal::FormRefusal;
 
-/// What a form says of its signature.
-#[derive(Debug)]
+/// What a form says of its signature. `Debug` shows no secret.
 pub struct FormClaim<'a> {
     /// Who signed: the id of an access key.
     pub access_key: &'a [u8],
@@ -41,6 +40,12 @@ pub struct FormClaim<'a> {
     pub token: Option<&'a [u8]>,
     policy: &'a [u8],
     signature: Signature,
+}
+
+impl std::fmt::Debug for FormClaim<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "FormClaim({}, {:?})", String::from_utf8_lossy(self.access_key), self.signed_at)
+    }
 }
 
 impl<'a> FormClaim<'a> {
@@ -141,7 +146,7 @@ pub fn verify<'f, 'a>(
 }
 
 /// Whose name a form is signed in anew.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Signer<'a> {
     /// The id of the access key.
     pub access_key: &'a str,

@@ -29,10 +29,10 @@ impl fmt::Debug for Token {
 }
 
 impl Entry {
-    /// A key; with `token`, requests must carry that session token.
+    /// A key; with `token`, which is taken over, requests must carry that session token.
     #[must_use]
-    pub fn new(name: String, client: ClientId, secret: Secret, token: Option<Zeroizing<String>>) -> Self {
-        Self { name, client, secret, token: token.map(Token) }
+    pub fn new(name: String, client: ClientId, secret: Secret, token: Option<String>) -> Self {
+        Self { name, client, secret, token: token.map(|token| Token(Zeroizing::new(token))) }
     }
 
     /// Whether `given` is the token of the key, in a time that does not tell how far they agree. A key without token
@@ -92,8 +92,8 @@ mod tests {
     use super::*;
 
     fn entry(client: usize, token: Option<&str>) -> Entry {
-        let token = token.map(|token| Zeroizing::new(token.to_string()));
-        Entry::new(format!("client {client}"), ClientId(client), Secret::new("hush".into()), token)
+        let secret = Secret::new("hush".into());
+        Entry::new(format!("client {client}"), ClientId(client), secret, token.map(str::to_string))
     }
 
     #[test]

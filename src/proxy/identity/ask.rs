@@ -257,7 +257,7 @@ impl<'a> Asked<'a> {
         let rules = &outgoing.resign.rules;
         let authorized = match body {
             Some(xml) => {
-                let keys = delete::keys(xml).map_err(|error| Refused::Document(error.message()))?;
+                let keys = delete::keys(xml).map_err(Refused::Document)?;
                 authorize::authorize(rules, asker, authorize::deletions(&keys, features))
             }
             None => {
@@ -269,8 +269,8 @@ impl<'a> Asked<'a> {
                     target: request.target,
                     copy_source: request.head.fields.get(request.block, "x-amz-copy-source"),
                 };
-                let is_ours = |name: &[u8]| outgoing.resign.buckets.iter().any(|bucket| bucket.name.as_bytes() == name);
-                authorize::demands(&ask, is_ours).and_then(|demands| authorize::authorize(rules, asker, demands))
+                authorize::demands(&ask, &outgoing.resign.buckets)
+                    .and_then(|demands| authorize::authorize(rules, asker, demands))
             }
         };
         let authorized = authorized.map_err(|refused| match refused {

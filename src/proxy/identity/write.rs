@@ -45,8 +45,8 @@ impl Identity {
     ) -> Result<(Written, Option<Chain>), Failure> {
         let stamp = Stamp::at(clock::unix_seconds());
         let tools = &mut *self.tools.borrow_mut();
-        let credentials = self.hold(&mut tools.held, admitted.resign.credential).ok_or(Refused::NoCredentials)?;
         let region = tools.region_of(admitted);
+        let credentials = self.hold(&mut tools.held, admitted.resign.credential).ok_or(Refused::NoCredentials)?;
         let host = host_in(admitted, &region);
         write_target(&mut tools.target, request, admitted);
         let Tools { keys, composer, target, .. } = tools;

@@ -86,7 +86,11 @@ impl Document {
                 Condition::Size(None) => return failed(SIZE, "..."),
                 Condition::Size(Some(range)) => {
                     let before = sizes.take().unwrap_or(0..=u64::MAX);
-                    sizes = Some(*range.start().max(before.start())..=*range.end().min(before.end()));
+                    let both = *range.start().max(before.start())..=*range.end().min(before.end());
+                    if both.is_empty() {
+                        return failed(SIZE, "...");
+                    }
+                    sizes = Some(both);
                 }
             }
         }
