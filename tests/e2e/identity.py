@@ -5,11 +5,13 @@ import json
 
 import links
 from gate import Credential, secret_file
-from seaweed import GATE_SECRET, PROXY_ROLE, REGION
+from seaweed import DOMAIN, GATE_SECRET, PROXY_ROLE, REGION
 from sigv4 import Key
 
 ENDPOINT = "s3.mystudio.test"
 MEDIA = "media.mystudio.test"
+# The host of every bucket of an endpoint, towards S3.
+EACH = f"{{bucket}}.{DOMAIN}"
 # Certificates for a name below the endpoint cover its buckets.
 NAMES = [ENDPOINT, f"*.{ENDPOINT}", "*.mystudio.test"]
 
@@ -17,7 +19,7 @@ STUDIO_KEY = Key("AKSTUDIO000000000001", "TheStudioSecretIsForTestsOnly000000000
 links.secrets.update({STUDIO_KEY.secret, GATE_SECRET})
 
 EVERYTHING = ["read", "write", "delete", "list", "multipart"]
-FEATURES = ["copy", "tagging", "versions", "bulk-delete", "post-form", "response-override"]
+FEATURES = ["copy", "tagging", "versions", "bulk-delete", "post-form"]
 
 
 def matrix_rule(*clients: str) -> dict:

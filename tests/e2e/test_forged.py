@@ -10,7 +10,7 @@ import sigv4
 import wire
 from forge import OBJECT, Raw, chunks, header, link, put, signed_chunks, signed_trailer, stream, unsigned_trailer
 from gate import Client, ReSign, Route
-from identity import ENDPOINT, MEDIA, STUDIO_KEY, process_credential
+from identity import EACH, ENDPOINT, MEDIA, STUDIO_KEY, process_credential
 from ports import poll
 from seaweed import BUCKET, DOMAIN, HOST, OTHERS, PLATES, REGION
 from sigv4 import Key
@@ -641,7 +641,7 @@ def guarded(start_gate, storage, authority, resign_identity, workspace):
         Client("visitors", None, {"addresses": ["127.0.0.0/8"]}),
     ]
     gate = start_gate(
-        Route([ENDPOINT], host=DOMAIN, resign=ReSign(buckets=[BUCKET, PLATES], **rules), **upstream),
+        Route([ENDPOINT], host=EACH, resign=ReSign(buckets=[BUCKET, PLATES], **rules), **upstream),
         Route([MEDIA], host=HOST, resign=ReSign(**rules, options={"verify-payload": True}), **upstream),
         Route([LINKS], host=HOST, resign=ReSign(**visitors), **upstream),
         identities=[resign_identity],

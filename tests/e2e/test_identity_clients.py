@@ -8,7 +8,7 @@ import pytest
 
 from clients import CLIENTS, MIB, Door
 from gate import Client, ReSign, Route
-from identity import ENDPOINT, MEDIA, STUDIO_KEY, credential_of, matrix_rule
+from identity import EACH, ENDPOINT, MEDIA, STUDIO_KEY, credential_of, matrix_rule
 from programs import run
 from seaweed import ACCESS_KEY, BUCKET, DOMAIN, HOST, PLATES, SECRET_KEY
 from sigv4 import Key
@@ -79,12 +79,13 @@ def doors(request, seaweed, authority):
 
 @pytest.fixture(scope="module")
 def resigning(start_gate, seaweed, authority, resign_identity):
-    """A gate with its own identity: an S3 endpoint for two buckets, and a name that is a bucket."""
+    """A gate with its own identity: an S3 endpoint for two buckets, and a name that is a bucket. S3 wants the bucket in
+    the host for one and in the path for the other."""
     upstream = {"connect": [f"127.0.0.1:{seaweed.https}"], "ca": authority.ca, "server_name": HOST}
     usual = {"credential": "role", "allow": [matrix_rule("studio")]}
     return start_gate(
-        Route([ENDPOINT], host=DOMAIN, resign=ReSign(buckets=[BUCKET, PLATES], **usual), **upstream),
-        Route([MEDIA], host=HOST, resign=ReSign(**usual), **upstream),
+        Route([ENDPOINT], host=EACH, resign=ReSign(buckets=[BUCKET, PLATES], **usual), **upstream),
+        Route([MEDIA], host=DOMAIN, resign=ReSign(**usual, upstream={"style": "path"}), **upstream),
         identities=[resign_identity],
         clients=[Client("studio", STUDIO_KEY)],
         credentials=[credential_of(seaweed)],

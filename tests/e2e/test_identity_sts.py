@@ -8,7 +8,7 @@ from botocore.exceptions import ClientError
 import wire
 from forge import header
 from gate import Client, Credential, ReSign, Route
-from identity import ENDPOINT, MEDIA, STUDIO_KEY, credential_of, matrix_rule
+from identity import EACH, ENDPOINT, MEDIA, STUDIO_KEY, credential_of, matrix_rule
 from ports import poll
 from seaweed import (
     BUCKET,
@@ -70,7 +70,7 @@ def start(start_gate, seaweed, authority, resign_identity, credential: Credentia
     upstream = {"connect": [f"127.0.0.1:{seaweed.https}"], "ca": authority.ca, "server_name": HOST}
     resign = ReSign(credential.name, [matrix_rule("studio")], buckets=[BUCKET, PLATES])
     return start_gate(
-        Route([ENDPOINT], host=DOMAIN, resign=resign, **upstream),
+        Route([ENDPOINT], host=EACH, resign=resign, **upstream),
         identities=[resign_identity],
         clients=[Client("studio", STUDIO_KEY)],
         credentials=[credential],

@@ -13,7 +13,7 @@ import sigv4
 import wire
 from forge import Forge, header, link, put, signed_chunks, signed_trailer, unsigned_trailer
 from gate import Client, ReSign, Route
-from identity import EVERYTHING, FEATURES, ENDPOINT, MEDIA, STUDIO_KEY, process_credential
+from identity import EACH, ENDPOINT, EVERYTHING, FEATURES, MEDIA, STUDIO_KEY, process_credential
 from seaweed import BUCKET, DOMAIN, HOST, PLATES, REGION
 from sigv4 import Key, Scope
 from strict import Strict, judge
@@ -116,7 +116,7 @@ def signing(start_gate, storage, authority, resign_identity, workspace):
     upstream = {"connect": [storage.address], "ca": authority.ca, "server_name": HOST}
     usual = {"credential": "role", "allow": [{"clients": ["*"], "operations": EVERYTHING, "features": FEATURES}]}
     return start_gate(
-        Route([ENDPOINT], host=DOMAIN, resign=ReSign(buckets=[BUCKET, PLATES], **usual), **upstream),
+        Route([ENDPOINT], host=EACH, resign=ReSign(buckets=[BUCKET, PLATES], **usual), **upstream),
         Route([MEDIA], host=HOST, resign=ReSign(**usual), **upstream),
         identities=[resign_identity],
         clients=[Client("studio", STUDIO_KEY)],
