@@ -236,6 +236,25 @@ pub fn read(
     })
 }
 
+/// The features of a browser's form with fields of these names.
+///
+/// # Errors
+/// The first field that is not understood.
+pub fn of_form<'n>(names: impl Iterator<Item = &'n [u8]>) -> Result<FeatureSet, Unknown> {
+    let mut set = FeatureSet::one(Feature::PostForm);
+    for name in names {
+        let lower = name.to_ascii_lowercase();
+        let known = FORM_FIELDS.iter().find(|(known, _)| known.as_bytes() == lower).map(|(_, set)| *set);
+        set = set.and(match known {
+            Some(known) => known,
+            None if has_prefix(name, b"x-ignore-") => NONE,
+            None if has_prefix(name, b"x-amz-") => field(name)?,
+            None => return Err(Unknown::new(name, Why::NotKnown)),
+        });
+    }
+    Ok(set)
+}
+
 /// The features of a query.
 fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSet, Unknown> {
     let mut set = FeatureSet::NONE;
@@ -413,6 +432,28 @@ const SIGNATURE_PARAMETERS: &[&str] = &[
 ];
 
 /// `x-id` is how SDKs repeat the operation's name; S3 ignores it.
+/// Fields of a form that are no `x-amz-` ones, and those that sign it ("POST Object").
+const FORM_FIELDS: &[(&str, FeatureSet)] = &[
+    ("key", NONE),
+    ("bucket", NONE),
+    ("policy", NONE),
+    ("file", NONE),
+    ("content-type", NONE),
+    ("content-disposition", NONE),
+    ("content-encoding", NONE),
+    ("cache-control", NONE),
+    ("expires", NONE),
+    ("success_action_redirect", NONE),
+    ("success_action_status", NONE),
+    ("redirect", NONE),
+    ("submit", NONE),
+    ("x-amz-algorithm", NONE),
+    ("x-amz-credential", NONE),
+    ("x-amz-signature", NONE),
+    ("acl", ACL),
+    ("tagging", TAGGING),
+];
+
 const ANY_PARAMETERS: &[(&str, FeatureSet)] = &[("x-id", NONE), ("encoding-type", NONE)];
 
 const SERVICE_PARAMETERS: &[(&str, FeatureSet)] =
