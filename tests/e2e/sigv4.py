@@ -61,8 +61,8 @@ def quote(text: bytes, safe: str = "") -> str:
 
 
 def pairs(query: str) -> list[tuple[bytes, bytes]]:
-    """Names and values of a raw query, decoded."""
-    split = (pair.partition("=") for pair in query.split("&") if pair)
+    """Names and values of a raw query, decoded; a plus is a space there, to S3 as to browsers."""
+    split = (pair.replace("+", "%20").partition("=") for pair in query.split("&") if pair)
     return [(urllib.parse.unquote_to_bytes(name), urllib.parse.unquote_to_bytes(value)) for name, _, value in split]
 
 

@@ -13,6 +13,7 @@ DONE = OK.replace(b"Length: 2\r\n\r\nok", b"Length: 0\r\n\r\n")
 # RFC 9110 §7.6.1, and what a proxy must be free to change.
 NEVER_SIGNED = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
 SECONDS_APART = 300
+ANOTHER_BODY = "is that of another body"
 
 
 @dataclass
@@ -93,7 +94,10 @@ class Strict(Upstream):
             time.sleep(injected.delay)
             peer.send(injected.data())
         elif verdict.faults:
-            peer.send(Injected("403 Forbidden", "SignatureDoesNotMatch", (("X-Faults", "; ".join(verdict.faults)),)).data())
+            status, code = "403 Forbidden", "SignatureDoesNotMatch"
+            if all(said.endswith(ANOTHER_BODY) for said in verdict.faults):
+                status, code = "400 Bad Request", "XAmzContentSHA256Mismatch"
+            peer.send(Injected(status, code, (("X-Faults", "; ".join(verdict.faults)),)).data())
         else:
             peer.send(OK if request.method == "GET" else DONE)
 
@@ -150,7 +154,7 @@ def _judge_signature(verdict: Verdict, keys: dict[str, Key], regions, target: st
         fault(f"hop-by-hop fields are signed: {wrong}")
     present = request.names()
     for name in present:
-        if (name.startswith("x-amz-") or name in ("content-md5", "content-encoding")) and name not in verdict.names:
+        if (name.startswith("x-amz-") or name == "content-md5") and name not in verdict.names:
             fault(f"{name} is not signed")
         if name.startswith("x-amz-") and present.count(name) > 1:
             fault(f"{name} twice")
@@ -177,13 +181,13 @@ def _judge_payload(verdict: Verdict, signer: sigv4.ChunkSigner) -> None:
     if is_chunked:
         _judge_chunks(verdict, signer)
     elif payload != sigv4.UNSIGNED and payload != sigv4.sha256(request.body):
-        fault(f"x-amz-content-sha256 {payload} is that of another body")
+        fault(f"x-amz-content-sha256 {payload} {ANOTHER_BODY}")
     for name, value in [*request.fields, *verdict.trailers]:
         _, is_checksum, kind = name.lower().partition("x-amz-checksum-")
         if is_checksum and kind in ("crc32", "crc32c", "crc64nvme", "sha1", "sha256") and request.method == "PUT":
             if len(verdict.body) < 1 << 20 or kind not in sigv4._TABLES:
                 if sigv4.checksum(kind, verdict.body) != value.strip():
-                    fault(f"{name} {value} is that of another body")
+                    fault(f"{name} {value} {ANOTHER_BODY}")
 
 
 def _judge_chunks(verdict: Verdict, signer: sigv4.ChunkSigner) -> None:

@@ -246,7 +246,6 @@ def uris():
         "dots": "shots/../others/a",
         "dots-encoded": "shots/%2e%2E/others/a",
         "dots-at-the-end": "shots/..",
-        "dots-encoded-twice": "shots/%252e%252e/a",
         "dot": "shots/./a",
         "dots-behind-backslash": "shots/..%5Ca",
         "dots-behind-encoded-slash": "shots%2F..%2Fothers%2Fa",
@@ -257,7 +256,7 @@ def uris():
     yield "raw-zero-byte", lambda: header().at("a.mov", "a\0.mov"), 400, None
     yield "raw-space", lambda: header().at("a.mov", "a b.mov"), 400, None
     yield "dots-before-bucket", lambda: header(target=f"/../{BUCKET}/shots/a"), {400, 404}, None
-    yield "dots-into-another-bucket", lambda: header(target=f"/{BUCKET}/../{OTHERS}/a"), 400, BAD_URI
+    yield "dots-into-another-bucket", lambda: header(target=f"/{BUCKET}/../{OTHERS}/a"), {400, 403}, None
     yield "bucket-encoded", lambda: header(target=f"/{BUCKET}%2Fshots/a.mov"), {400, 404}, None
     yield "bucket-empty", lambda: header(target="//shots/a.mov"), {400, 404}, None
     yield "absolute-target", lambda: header().at("/", f"https://{DOMAIN}/"), {400, 403, 421}, None
@@ -276,6 +275,7 @@ def policy():
     yield "list-everything", lambda: header(target=f"/{BUCKET}?list-type=2"), *denied
     yield "list-half-a-prefix", lambda: header(target=f"/{BUCKET}?prefix=shot"), *denied
     yield "list-the-denied", lambda: header(target=f"/{BUCKET}?list-type=2&prefix=shots%2Fsecret%2F"), *denied
+    yield "list-around-the-denied", lambda: header(target=f"/{BUCKET}?list-type=2&prefix=shots%2F"), *denied
     yield "list-two-prefixes", lambda: header(target=f"/{BUCKET}?list-type=2&prefix=shots%2Fa&prefix="), {400, 403, 501}, None
     yield "reader-writes", lambda: put(key=READER), *denied
     yield "reader-deletes", lambda: header("DELETE", key=READER), *denied
@@ -358,7 +358,7 @@ def copies():
     yield "copy-from-nowhere", lambda: copy(""), no, None
     yield "copy-from-a-bucket", lambda: copy(BUCKET), no, None
     yield "copy-of-a-version", lambda: copy(f"{BUCKET}/shots/b.mov?versionId=x"), no, None
-    yield "copy-from-two", lambda: copy(f"{BUCKET}/shots/b.mov", COPIER, ("x-amz-copy-source", f"{OTHERS}/a")), no, None
+    yield "copy-from-two", lambda: copy(f"{BUCKET}/shots/b.mov", COPIER, ("x-amz-copy-source", f"{OTHERS}/a")), {400, 403, 501}, None
     yield "copy-part-from-another-bucket", lambda: header(
         "PUT", OBJECT + "?partNumber=1&uploadId=x", ("x-amz-copy-source", f"{OTHERS}/shots/a.mov"), key=COPIER
     ), no, None
@@ -707,7 +707,8 @@ def test_a_forged_body_is_refused_and_not_stored(guarded, storage, make, status,
         lambda: header(key=READER),
         lambda: header(date=sigv4.stamp(-800)),
         lambda: header(date=sigv4.stamp(800)),
-        lambda: header(target=f"/{BUCKET}?list-type=2&prefix=shots%2F"),
+        lambda: header(target=f"/{BUCKET}?list-type=2&prefix=shots%2Fa"),
+        lambda: header(target=f"/{BUCKET}/shots/%252e%252e/a"),
         lambda: header(target="/shots/a.mov", host=f"{BUCKET}.{ENDPOINT}"),
         lambda: header(target="/shots/a.mov", host=MEDIA),
         lambda: header("PUT", "/shots/a.mov", host=MEDIA, body=b"a" * 3_000_000),
