@@ -13,13 +13,15 @@ MEDIA = "media.mystudio.test"
 # The host of every bucket of an endpoint, towards S3.
 EACH = f"{{bucket}}.{DOMAIN}"
 # Certificates for a name below the endpoint cover its buckets.
-NAMES = [ENDPOINT, f"*.{ENDPOINT}", "*.mystudio.test"]
+# The same, as clients that write the bucket into the host find it.
+ONE = "one.mystudio.test"
+NAMES = [ENDPOINT, f"*.{ENDPOINT}", f"*.{ONE}", "*.mystudio.test"]
 
 STUDIO_KEY = Key("AKSTUDIO000000000001", "TheStudioSecretIsForTestsOnly00000000001")
 links.secrets.update({STUDIO_KEY.secret, GATE_SECRET})
 
 EVERYTHING = ["read", "write", "delete", "list", "multipart"]
-FEATURES = ["copy", "tagging", "versions", "bulk-delete", "post-form"]
+FEATURES = ["copy", "storage-class", "acl", "tagging", "versions", "bulk-delete", "post-form"]
 
 
 def matrix_rule(*clients: str) -> dict:

@@ -8,7 +8,7 @@ import pytest
 
 from clients import CLIENTS, MIB, Door
 from gate import Client, ReSign, Route
-from identity import EACH, ENDPOINT, MEDIA, STUDIO_KEY, credential_of, matrix_rule
+from identity import EACH, ENDPOINT, ONE, STUDIO_KEY, credential_of, matrix_rule
 from programs import run
 from seaweed import ACCESS_KEY, BUCKET, DOMAIN, HOST, PLATES, SECRET_KEY
 from sigv4 import Key
@@ -72,7 +72,7 @@ def doors(request, seaweed, authority):
     yield {
         "path": Door("path", host, BUCKET, True, versioned=PLATES, **usual),
         "virtual": Door("virtual", host, BUCKET, False, versioned=PLATES, **usual),
-        "bucket": Door("bucket", MEDIA.partition(".")[2], MEDIA.partition(".")[0], False, **usual),
+        "bucket": Door("bucket", ONE, BUCKET, False, **usual),
     }
     tunnel.close()
 
@@ -85,7 +85,7 @@ def resigning(start_gate, seaweed, authority, resign_identity):
     usual = {"credential": "role", "allow": [matrix_rule("studio")]}
     return start_gate(
         Route([ENDPOINT], host=EACH, resign=ReSign(buckets=[BUCKET, PLATES], **usual), **upstream),
-        Route([MEDIA], host=DOMAIN, resign=ReSign(**usual, upstream={"style": "path"}), **upstream),
+        Route([f"{BUCKET}.{ONE}"], host=DOMAIN, resign=ReSign(**usual, upstream={"style": "path"}), **upstream),
         identities=[resign_identity],
         clients=[Client("studio", STUDIO_KEY)],
         credentials=[credential_of(seaweed)],

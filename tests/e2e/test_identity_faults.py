@@ -130,7 +130,7 @@ def test_credentials_s3_refuses_are_renewed_once(begin, service, code):
     service.strict.injected = [Injected("400 Bad Request" if "Token" in code else "403 Forbidden", code)]
     response = ask(gate)
     assert response.status in (200, 503), "the client did nothing wrong"
-    assert code.encode() not in response.body
+    assert f"<Code>{code}</Code>".encode() not in response.body
     poll("another AssumeRole", lambda: len(service.asked) == before + 1, 5)
     poll("requests signed anew", lambda: ask(gate).status == 200 and service.strict.verdicts[-1].key == service.issued[-1], 5)
     time.sleep(0.3)
@@ -192,7 +192,7 @@ def test_a_bucket_in_another_region_is_found_inside(begin, service, how, method)
     service.strict.injected = [headless(injected) if method == "HEAD" else injected]
     response = ask(gate, made())
     assert response.get("location") is None
-    assert ELSEWHERE.encode() not in response.head and ELSEWHERE.encode() not in response.body
+    assert b"amazonaws" not in response.head + response.body
     if method in ("GET", "HEAD", "LINK"):
         assert response.status == 200, response
     else:
