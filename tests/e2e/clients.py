@@ -430,7 +430,8 @@ class S5cmd(Client):
 
 
 class S3cmd(Client):
-    """s3cmd, from Debian."""
+    """s3cmd, from Debian. To look at an object it asks for the bucket's configuration, and a copy is given a list of grants:
+    `bucket-config` and `acl` are more than a client should be given."""
 
     def __init__(self, door: Door, directory: Path):
         super().__init__(door, directory)
@@ -471,16 +472,9 @@ class S3cmd(Client):
         self.s3cmd("get", "--force", self.at(key), path)
         return path.read_bytes()
 
-    def head(self, key):
-        lines = self.s3cmd("info", self.at(key)).decode().splitlines()
-        return int(next(line for line in lines if "File size:" in line).rpartition(":")[2])
-
     def list(self, prefix):
         lines = self.s3cmd("ls", "--recursive", self.at(prefix)).decode().splitlines()
         return [line.partition(f"s3://{self.door.bucket}/")[2] for line in lines]
-
-    def copy(self, source, key):
-        self.s3cmd("cp", self.at(source), self.at(key))
 
     def delete(self, key):
         self.s3cmd("del", self.at(key))

@@ -1,5 +1,8 @@
 """Requests as a forger makes them: signed well by hand, and then not so well."""
 
+import base64
+import datetime
+import json
 from dataclasses import dataclass, field
 
 import links
@@ -179,3 +182,52 @@ def signed_trailer(change=None, trailers=(CRC32,), trailer: str | None = "x-amz-
 
 def signed_chunks(change=None, pieces=PIECES, **options) -> Raw:
     return chunks(stream(**options), change, pieces)
+
+
+BOUNDARY = "----filmgate-e2e-7d1f"
+
+
+def form(
+    change: dict | None = None,
+    conditions: list | None = None,
+    body: bytes = b"frame",
+    target: str = f"/{BUCKET}",
+    host: str = ENDPOINT,
+    key: Key = STUDIO_KEY,
+    region: str = REGION,
+    date: str = "",
+    expires: float = 300,
+    also: tuple[tuple[str, str], ...] = (),
+    after: tuple[tuple[str, str], ...] = (),
+    file: bool = True,
+    policy: str | None = None,
+) -> Raw:
+    """A browser's form, signed by its policy; `change` sets fields after that, and takes out those that are `None`."""
+    date = date or sigv4.stamp()
+    scope = Scope(date[:8], region)
+    fields = {
+        "key": "shots/form.mov",
+        "x-amz-algorithm": sigv4.ALGORITHM,
+        "x-amz-credential": f"{key.id}/{scope}",
+        "x-amz-date": date,
+    }
+    if key.token:
+        fields["x-amz-security-token"] = key.token
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=expires)
+    said = [{"bucket": BUCKET}, ["starts-with", "$key", "shots/"], ["content-length-range", 1, 1000]]
+    said += [{name: value} for name, value in fields.items() if name != "key"]
+    document = {"expiration": f"{end:%Y-%m-%dT%H:%M:%S}.000Z", "conditions": said + (conditions or [])}
+    encoded = base64.b64encode(json.dumps(document).encode()).decode() if policy is None else policy
+    fields |= {"policy": encoded, "x-amz-signature": sigv4.sign(key.secret, scope, encoded)}
+    links.secrets.add(fields["x-amz-signature"])
+    fields |= change or {}
+
+    def part(name: str, value: bytes, more: str = "") -> bytes:
+        head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"{more}\r\n\r\n'
+        return head.encode() + value + CRLF
+
+    parts = [part(name, value.encode()) for name, value in [*fields.items(), *also] if value is not None]
+    parts += [part("file", body, '; filename="frame.mov"')] if file else []
+    parts += [part(name, value.encode()) for name, value in after]
+    sent = [("Host", host), ("Content-Type", f"multipart/form-data; boundary={BOUNDARY}")]
+    return Raw("POST", target, sent, b"".join(parts) + f"--{BOUNDARY}--\r\n".encode())

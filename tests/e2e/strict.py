@@ -1,7 +1,11 @@
 """An S3 that believes nothing: it computes the signature of every request anew, and writes down what is wrong with it."""
 
+import base64
+import json
 import time
 from dataclasses import dataclass, field
+from email.parser import BytesParser
+from email.policy import HTTP
 
 import sigv4
 from sigv4 import CRLF, Key, Scope
@@ -28,6 +32,7 @@ class Verdict:
     body: bytes = b""
     names: list[str] = field(default_factory=list)
     trailers: list[tuple[str, str]] = field(default_factory=list)
+    form: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -123,8 +128,65 @@ def judge(request: Request, keys: dict[str, Key], regions, hosts, forbidden=()) 
             fault(f"query parameter {name.decode()} beside an Authorization field")
         if name in (b"Signature", b"AWSAccessKeyId"):
             fault("a SigV2 query")
-    _judge_signature(verdict, keys, regions, target)
+    if request.method == "POST" and (request.get("content-type") or "").startswith("multipart/form-data"):
+        _judge_form(verdict, keys, regions)
+    else:
+        _judge_signature(verdict, keys, regions, target)
     return verdict
+
+
+def _judge_form(verdict: Verdict, keys: dict[str, Key], regions) -> None:
+    """ "Authenticating Requests in Browser-Based Uploads Using POST"."""
+    request, fault = verdict.request, verdict.faults.append
+    if not request.whole:
+        return
+    if request.get("authorization") or request.get("x-amz-security-token"):
+        fault("a form is signed in its fields only")
+    message = BytesParser(policy=HTTP).parsebytes(
+        b"Content-Type: " + request.get("content-type").encode() + CRLF + CRLF + request.body
+    )
+    fields, filename = {}, ""
+    for part in message.iter_parts():
+        name = part.get_param("name", header="content-disposition")
+        if name.lower() in fields:
+            fault(f"{name} twice")
+        if "file" in fields:
+            fault(f"{name} behind the file")
+        fields[name.lower()] = part.get_payload(decode=True)
+        filename = part.get_filename() if name == "file" else filename
+    verdict.form = {name: value.decode("utf-8", "replace") for name, value in fields.items() if name != "file"}
+    verdict.body = fields.get("file", b"")
+    form = verdict.form
+    form["key"] = form.get("key", "").replace("${filename}", filename)
+    try:
+        identity, date, where, service, end = form["x-amz-credential"].rsplit("/", 4)
+        policy = json.loads(base64.b64decode(form["policy"], validate=True))
+    except (KeyError, ValueError) as missing:
+        fault(f"no credential or policy: {missing}")
+        return
+    verdict.key, verdict.region = keys.get(identity), where
+    if verdict.key is None:
+        fault(f"unknown key {identity}")
+        return
+    if where not in regions or (service, end) != ("s3", "aws4_request") or not form["x-amz-date"].startswith(date):
+        fault(f"scope {form['x-amz-credential']}")
+    if form["x-amz-signature"] != sigv4.sign(verdict.key.secret, Scope(date, where), form["policy"]):
+        fault("the signature is another one")
+    if form.get("x-amz-security-token") != verdict.key.token:
+        fault("not the session token of the key")
+    named = set()
+    for condition in policy["conditions"]:
+        kind, name, value = condition if isinstance(condition, list) else ("eq", *next(iter(condition.items())))
+        if kind == "content-length-range":
+            if not name <= len(verdict.body) <= value:
+                fault(f"{len(verdict.body)} bytes")
+            continue
+        name = name.removeprefix("$").lower()
+        named.add(name)
+        if name != "bucket" and not (form.get(name, "") == value if kind == "eq" else form.get(name, "").startswith(value)):
+            fault(f"{name} is {form.get(name)!r}, the policy says {kind} {value!r}")
+    if free := set(form) - named - {"policy", "x-amz-signature", "file"}:
+        fault(f"fields of which the policy does not speak: {free}")
 
 
 def _judge_signature(verdict: Verdict, keys: dict[str, Key], regions, target: str) -> None:

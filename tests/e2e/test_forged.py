@@ -8,7 +8,7 @@ import forge
 import links
 import sigv4
 import wire
-from forge import OBJECT, Raw, chunks, header, link, put, signed_chunks, signed_trailer, stream, unsigned_trailer
+from forge import OBJECT, Raw, chunks, form, header, link, put, signed_chunks, signed_trailer, stream, unsigned_trailer
 from gate import Client, ReSign, Route
 from identity import EACH, ENDPOINT, MEDIA, STUDIO_KEY, process_credential
 from ports import poll
@@ -569,6 +569,10 @@ def bodies():
     yield "unsigned-trailer-signed-chunks", lambda: chunks(
         stream(sigv4.UNSIGNED_TRAILER, "x-amz-checksum-crc32"), trailers=(forge.CRC32,)
     ), 400, None
+    fields = lambda **options: form(key=COPIER, **options)
+    yield "form-field-behind-the-file", lambda: fields(after=(("key", "others/a.mov"),)), 400, None
+    yield "form-second-file", lambda: fields(after=(("file", "more"),)), 400, None
+    yield "form-without-end", lambda: with_body(fields(), fields().body[:-30]), 400, None
     yield "unsigned-trailer-plain-body", lambda: unsigned_trailer(lambda b: b"a" * 141_000), 400, None
     yield "verified-digest", lambda: with_body(header("PUT", "/shots/a.mov", host=MEDIA, body=b"frame"), b"Frame"), 400, "XAmzContentSHA256Mismatch"
     yield "verified-digest-large", lambda: with_body(
@@ -597,7 +601,62 @@ def another_key() -> Raw:
     return chunks(raw)
 
 
-TABLES = [mechanisms, components, scopes, coverage, tampered, uris, policy, copies, tokens, presigned, trusted, payloads]
+def forms():
+    """Forms of browsers: signed by their policy, which has to be kept."""
+    denied = 403, "AccessDenied"
+    no = {400, 403}
+    to = lambda change, **options: form(change, **{"key": COPIER, **options})
+    ago = sigv4.stamp
+    yield "form-unnamed", lambda: form(), *denied
+    yield "form-of-the-reader", lambda: form(key=READER), *denied
+    yield "form-unsigned", lambda: to({"policy": None, "x-amz-signature": None, "x-amz-algorithm": None, "x-amz-credential": None, "x-amz-date": None}), *denied
+    yield "form-without-policy", lambda: to({"policy": None}), no, None
+    yield "form-without-signature", lambda: to({"x-amz-signature": None}), no, None
+    yield "form-zero-signature", lambda: to({"x-amz-signature": "0" * 64}), 403, "SignatureDoesNotMatch"
+    yield "form-cut-signature", lambda: to({"x-amz-signature": "0" * 63}), no, None
+    yield "form-another-policy", lambda: to({"policy": "e30="}), 403, "SignatureDoesNotMatch"
+    yield "form-policy-no-base64", lambda: to({}, policy="{}"), no, None
+    yield "form-policy-no-json", lambda: to({}, policy="e30"), no, None
+    yield "form-policy-empty", lambda: to({}, policy="e30="), no, None
+    yield "form-expired", lambda: to({}, expires=-10), *denied
+    yield "form-signed-in-the-future", lambda: to({}, date=ago(DAY), expires=3 * DAY), no, None
+    yield "form-signed-long-ago", lambda: to({}, date=ago(-8 * DAY)), no, None
+    yield "form-of-nobody", lambda: to({}, key=NOBODY), 403, "InvalidAccessKeyId"
+    yield "form-of-another-secret", lambda: to({}, key=Key(COPIER.id, NOBODY.secret)), 403, "SignatureDoesNotMatch"
+    yield "form-of-another-region", lambda: to({}, region="eu-west-1"), no, None
+    yield "form-sigv2", lambda: to({"AWSAccessKeyId": COPIER.id, "signature": "c2ln"}), {400, 403, 501}, None
+    yield "form-4a", lambda: to({"x-amz-algorithm": "AWS4-ECDSA-P256-SHA256"}), {400, 403, 501}, None
+    yield "form-key-not-in-policy", lambda: to({"key": "others/a.mov"}), *denied
+    yield "form-key-denied-here", lambda: to({"key": "shots/secret/a.mov"}), *denied
+    yield "form-key-through-dots", lambda: to({"key": "shots/../others/a.mov"}), no, None
+    yield "form-key-empty", lambda: to({"key": ""}), no, None
+    yield "form-without-key", lambda: to({"key": None}), no, None
+    yield "form-filename-leads-elsewhere", lambda: to({"key": "shots/secret/${filename}"}), *denied
+    yield "form-field-not-in-policy", lambda: to({"success_action_status": "201"}), *denied
+    yield "form-acl", lambda: to({"acl": "public-read"}, conditions=[{"acl": "public-read"}]), *denied
+    yield "form-redirect", lambda: to({"x-amz-website-redirect-location": "/a"}, conditions=[["starts-with", "$x-amz-website-redirect-location", ""]]), *denied
+    yield "form-storage-class", lambda: to({"x-amz-storage-class": "GLACIER"}, conditions=[{"x-amz-storage-class": "GLACIER"}]), *denied
+    yield "form-unknown-field", lambda: to({"x-amz-frobnicate": "1"}, conditions=[{"x-amz-frobnicate": "1"}]), {400, 403, 501}, None
+    yield "form-condition-unknown", lambda: to({}, conditions=[["ends-with", "$key", ".mov"]]), {400, 403, 501}, None
+    yield "form-two-keys", lambda: to({}, also=(("key", "others/a.mov"),)), no, None
+    yield "form-two-policies", lambda: to({}, also=(("Policy", "e30="),)), no, None
+    yield "form-another-bucket", lambda: to({}, target=f"/{OTHERS}"), {400, 403, 404}, None
+    yield "form-bucket-of-the-policy", lambda: to({}, target=f"/{PLATES}"), *denied
+    yield "form-bucket-field", lambda: to({"bucket": OTHERS}, conditions=[{"bucket": OTHERS}]), no, None
+    yield "form-too-large", lambda: to({}, body=b"a" * 1001), 400, "EntityTooLarge"
+    yield "form-too-small", lambda: to({}, body=b""), 400, "EntityTooSmall"
+    yield "form-without-file", lambda: to({}, file=False), 400, None
+    yield "form-with-authorization", lambda: to({}).also("Authorization", header().get("authorization")), {400, 403, 501}, None
+    yield "form-at-an-object", lambda: to({}, target=OBJECT), {400, 403, 405, 501}, None
+    yield "form-with-query", lambda: to({}, target=f"/{BUCKET}?acl"), {400, 403, 501}, None
+    yield "form-of-another-type", lambda: to({}).but("Content-Type", "application/x-www-form-urlencoded"), {400, 403, 412, 501}, None
+    yield "form-without-boundary", lambda: to({}).but("Content-Type", "multipart/form-data"), {400, 412}, None
+    yield "form-another-boundary", lambda: to({}).but("Content-Type", "multipart/form-data; boundary=x"), 400, None
+    yield "form-token-missing", lambda: to({"x-amz-security-token": None}, key=TEMPORARY), no, None
+    yield "form-token-too-many", lambda: to({"x-amz-security-token": "x"}, conditions=[{"x-amz-security-token": "x"}]), no, None
+
+
+TABLES = [mechanisms, components, scopes, coverage, tampered, uris, policy, copies, tokens, presigned, trusted, payloads, forms]
 AT_ONCE = [pytest.param(*case[1:], id=case[0]) for table in TABLES for case in table()]
 IN_THE_BODY = [pytest.param(*case[1:], id=case[0]) for case in bodies()]
 
@@ -622,7 +681,7 @@ def guarded(start_gate, storage, authority, resign_identity, workspace):
                 "clients": ["copier"],
                 "operations": ["read", "write", "delete"],
                 "prefixes": ["shots/"],
-                "features": ["copy", "bulk-delete"],
+                "features": ["copy", "bulk-delete", "post-form"],
             },
             {"clients": ["elsewhere", "ended", "future", "guarded"], "operations": ["read", "write", "list"]},
         ],
@@ -684,7 +743,7 @@ def test_a_forged_request_is_refused_and_reaches_nobody(guarded, storage, make, 
     storage.forget()
     response = send(guarded, make())
     is_refused(response, status, code)
-    assert not storage.requests, storage.requests[0].head
+    assert not storage.requests, (storage.requests[0].head, [verdict.faults for verdict in storage.verdicts])
 
 
 @pytest.mark.parametrize(("make", "status", "code"), IN_THE_BODY)
@@ -724,6 +783,8 @@ def test_a_forged_body_is_refused_and_not_stored(guarded, storage, make, status,
         signed_chunks,
         signed_trailer,
         unsigned_trailer,
+        lambda: form(key=COPIER),
+        lambda: form({"key": "shots/${filename}"}, key=COPIER),
     ],
 )
 def test_the_same_requests_pass_as_long_as_nobody_spoils_them(guarded, storage, make):
@@ -734,7 +795,9 @@ def test_the_same_requests_pass_as_long_as_nobody_spoils_them(guarded, storage, 
     assert response.status == 200, (response.body, [verdict.faults for verdict in storage.verdicts])
     verdict = storage.only()
     assert verdict.request.method == raw.method
-    if raw.body and raw.signer is None or not raw.get("x-amz-decoded-content-length"):
+    if raw.method == "POST" and "multipart" in raw.get("content-type"):
+        assert (verdict.body, verdict.form["key"]) in [(b"frame", "shots/form.mov"), (b"frame", "shots/frame.mov")]
+    elif raw.body and raw.signer is None or not raw.get("x-amz-decoded-content-length"):
         assert verdict.body == raw.body
     else:
         assert verdict.body == b"".join(forge.DATA)

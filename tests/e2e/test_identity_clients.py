@@ -8,7 +8,17 @@ import pytest
 
 from clients import CLIENTS, MIB, Door
 from gate import Client, ReSign, Route
-from identity import EACH, ENDPOINT, ONE, STUDIO_KEY, credential_of, matrix_rule
+from identity import (
+    EACH,
+    ENDPOINT,
+    FORMS,
+    ONE,
+    ONE_FORMS,
+    STUDIO_KEY,
+    credential_of,
+    matrix_rule,
+    process_credential,
+)
 from programs import run
 from seaweed import ACCESS_KEY, BUCKET, DOMAIN, HOST, PLATES, SECRET_KEY
 from sigv4 import Key
@@ -69,7 +79,9 @@ def doors(request, seaweed, authority):
         port, key, host = request.getfixturevalue("resigning").https, STUDIO_KEY, ENDPOINT
     tunnel = Tunnel(port)
     usual = {"key": key, "tunnel": tunnel.url, "port": port, "ca": authority.ca}
+    forms = ("path-form", DOMAIN if IS_DIRECT else FORMS), ("virtual-form", DOMAIN if IS_DIRECT else FORMS), ("bucket-form", ONE_FORMS)
     yield {
+        **{style: Door(style, host, BUCKET, style == "path-form", **usual) for style, host in forms},
         "path": Door("path", host, BUCKET, True, versioned=PLATES, **usual),
         "virtual": Door("virtual", host, BUCKET, False, versioned=PLATES, **usual),
         "bucket": Door("bucket", ONE, BUCKET, False, **usual),
@@ -78,17 +90,21 @@ def doors(request, seaweed, authority):
 
 
 @pytest.fixture(scope="module")
-def resigning(start_gate, seaweed, authority, resign_identity):
+def resigning(start_gate, seaweed, authority, resign_identity, workspace):
     """A gate with its own identity: an S3 endpoint for two buckets, and a name that is a bucket. S3 wants the bucket in
     the host for one and in the path for the other."""
     upstream = {"connect": [f"127.0.0.1:{seaweed.https}"], "ca": authority.ca, "server_name": HOST}
     usual = {"credential": "role", "allow": [matrix_rule("studio")]}
+    lasting = {**usual, "credential": "lasting"}
+    key = process_credential(workspace / "lasting.json", key=Key(ACCESS_KEY, SECRET_KEY), name="lasting")
     return start_gate(
+        Route([FORMS], host=EACH, resign=ReSign(buckets=[BUCKET, PLATES], **lasting), **upstream),
+        Route([f"{BUCKET}.{ONE_FORMS}"], host=HOST, resign=ReSign(**lasting), **upstream),
         Route([ENDPOINT], host=EACH, resign=ReSign(buckets=[BUCKET, PLATES], **usual), **upstream),
         Route([f"{BUCKET}.{ONE}"], host=DOMAIN, resign=ReSign(**usual, upstream={"style": "path"}), **upstream),
         identities=[resign_identity],
         clients=[Client("studio", STUDIO_KEY)],
-        credentials=[credential_of(seaweed)],
+        credentials=[credential_of(seaweed), key],
         **seaweed.gate_environment(),
     )
 
@@ -110,7 +126,7 @@ def clients(doors, tmp_path_factory):
 
 @pytest.mark.parametrize(("name", "style", "operation"), list(cases()))
 def test_a_client_does(clients, seaweed, name, style, operation):
-    client = clients(name, style)
+    client = clients(name, f"{style}-form" if operation == "form" else style)
     globals()[f"does_{operation}"](client, seaweed, f"matrix/{name}-{style}/{operation}/")
 
 
