@@ -342,6 +342,17 @@ def policy():
     yield "rename", lambda: header("PUT", OBJECT + "?renameObject=", ("x-amz-rename-source", "/others/a")), {403, 501}, None
 
 
+def preflights():
+    """A browser asks without a signature, and S3 answers anybody: only such questions, and only about buckets of the route."""
+    asks = [("Host", ENDPOINT), ("Origin", "https://a.example"), ("Access-Control-Request-Method", "PUT")]
+    yield "preflight-without-origin", lambda: Raw("OPTIONS", OBJECT, [asks[0], asks[2]]), 403, "AccessDenied"
+    yield "preflight-without-method", lambda: Raw("OPTIONS", OBJECT, asks[:2]), 403, "AccessDenied"
+    yield "preflight-of-another-bucket", lambda: Raw("OPTIONS", f"/{OTHERS}/a", asks), 404, "NoSuchBucket"
+    yield "preflight-of-no-bucket", lambda: Raw("OPTIONS", "/", asks), {403, 404, 501}, None
+    yield "preflight-through-dots", lambda: Raw("OPTIONS", f"/{BUCKET}/../{OTHERS}/a", asks), 400, BAD_URI
+    yield "preflight-with-body", lambda: Raw("OPTIONS", OBJECT, asks, b"body"), {400, 403}, None
+
+
 def copies():
     """Copies read as well as they write, and deletions of many name what they delete in the body."""
     denied = 403, "AccessDenied"
@@ -381,6 +392,11 @@ def copies():
     yield "delete-with-entity", lambda: delete_objects(
         '<!DOCTYPE d [<!ENTITY e "others/a">]>' + XML(one("&e;"))
     ), 400, None
+    yield "delete-with-many-entities", lambda: delete_objects(
+        '<!DOCTYPE d [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>' + XML(one("shots/&b;"))
+    ), 400, None
+    yield "delete-of-four-megabytes", lambda: delete_objects(XML(one("shots/a") + " " * (4 << 20))), {400, 413}, None
+    yield "delete-of-nothing", lambda: delete_objects(XML("")), 400, None
     yield "delete-without-digest-of-body", lambda: header(
         "POST", f"/{BUCKET}?delete=", key=READER, body=XML(one("shots/a.mov")).encode()
     ), *denied
@@ -574,6 +590,18 @@ def bodies():
     yield "form-second-file", lambda: fields(after=(("file", "more"),)), 400, None
     yield "form-without-end", lambda: with_body(fields(), fields().body[:-30]), 400, None
     yield "unsigned-trailer-plain-body", lambda: unsigned_trailer(lambda b: b"a" * 141_000), 400, None
+    wrong = ("x-amz-checksum-crc32", "AAAAAA==")
+    verified = lambda payload, **options: header(
+        "PUT",
+        "/shots/a.mov",
+        ("content-encoding", "aws-chunked"),
+        ("x-amz-decoded-content-length", forge.LENGTH),
+        ("x-amz-trailer", wrong[0]),
+        host=MEDIA,
+        payload=payload,
+    )
+    yield "verified-trailer", lambda: chunks(verified(sigv4.UNSIGNED_TRAILER), trailers=(wrong,), signs=False), 400, "BadDigest"
+    yield "verified-signed-trailer", lambda: chunks(verified(sigv4.SIGNED_TRAILER), trailers=(wrong,)), 400, "BadDigest"
     yield "verified-digest", lambda: with_body(header("PUT", "/shots/a.mov", host=MEDIA, body=b"frame"), b"Frame"), 400, "XAmzContentSHA256Mismatch"
     yield "verified-digest-large", lambda: with_body(
         header("PUT", "/shots/a.mov", host=MEDIA, body=b"a" * 3_000_000), b"a" * 2_999_999 + b"b"
@@ -644,7 +672,7 @@ def forms():
     yield "form-bucket-of-the-policy", lambda: to({}, target=f"/{PLATES}"), *denied
     yield "form-bucket-field", lambda: to({"bucket": OTHERS}, conditions=[{"bucket": OTHERS}]), no, None
     yield "form-too-large", lambda: to({}, body=b"a" * 1001), 400, "EntityTooLarge"
-    yield "form-too-small", lambda: to({}, body=b""), 400, "EntityTooSmall"
+    yield "form-too-small", lambda: to({}, conditions=[["content-length-range", 100, 1000]]), 400, "EntityTooSmall"
     yield "form-without-file", lambda: to({}, file=False), 400, None
     yield "form-with-authorization", lambda: to({}).also("Authorization", header().get("authorization")), {400, 403, 501}, None
     yield "form-at-an-object", lambda: to({}, target=OBJECT), {400, 403, 405, 501}, None
@@ -656,7 +684,7 @@ def forms():
     yield "form-token-too-many", lambda: to({"x-amz-security-token": "x"}, conditions=[{"x-amz-security-token": "x"}]), no, None
 
 
-TABLES = [mechanisms, components, scopes, coverage, tampered, uris, policy, copies, tokens, presigned, trusted, payloads, forms]
+TABLES = [mechanisms, components, scopes, coverage, tampered, uris, policy, preflights, copies, tokens, presigned, trusted, payloads, forms]
 AT_ONCE = [pytest.param(*case[1:], id=case[0]) for table in TABLES for case in table()]
 IN_THE_BODY = [pytest.param(*case[1:], id=case[0]) for case in bodies()]
 
@@ -801,6 +829,29 @@ def test_the_same_requests_pass_as_long_as_nobody_spoils_them(guarded, storage, 
         assert verdict.body == raw.body
     else:
         assert verdict.body == b"".join(forge.DATA)
+
+
+def test_a_forged_request_behind_a_good_one_is_still_forged(guarded, storage):
+    """Both in one piece: what was found out about the first is not believed of the second."""
+    for second in (replay(), header(key=NOBODY), Raw("GET", OBJECT, [("Host", ENDPOINT)])):
+        storage.forget()
+        with wire.Connection(guarded.https, ENDPOINT, context=wire.client_context(verify=False)) as connection:
+            connection.send(header().data() + second.data())
+            assert [connection.response().status, connection.response().status] == [200, 403]
+        storage.only()
+
+
+def test_a_good_upload_does_not_carry_a_forged_one_behind_it(guarded, storage):
+    storage.forget()
+    raw = signed_chunks()
+    smuggled = Raw("PUT", f"/{BUCKET}/others/b.mov", [("Host", DOMAIN)], b"smuggled").data()
+    length = str(len(raw.body))
+    raw.body += smuggled
+    with wire.Connection(guarded.https, ENDPOINT, context=wire.client_context(verify=False)) as connection:
+        connection.send(raw.also("Content-Length", length).data())
+        assert connection.response("PUT").status == 200
+        assert connection.response("PUT").status in (403, 421)
+    storage.only()
 
 
 def test_only_the_owner_of_a_key_is_told_what_was_signed(guarded, storage):

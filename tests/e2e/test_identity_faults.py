@@ -163,6 +163,14 @@ def test_a_refusal_of_what_the_client_asks_for_is_s3s_own_answer(begin, service)
     assert len(service.asked) - before <= 2
 
 
+def test_a_refusal_in_the_middle_of_a_body_reaches_the_client(begin, service):
+    gate = begin()
+    for make in (lambda: header("PUT", SHOT, host=MEDIA, body=b"a" * 8_000_000), chunks_to_media):
+        service.strict.injected = [Injected("403 Forbidden", "AccessDenied", unread=True)]
+        response = ask(gate, make())
+        assert (response.status, b"<Code>AccessDenied</Code>" in response.body) == (403, True), response
+
+
 REDIRECTS = {
     "301": Injected("301 Moved Permanently", "PermanentRedirect", (("x-amz-bucket-region", ELSEWHERE),)),
     "307": Injected(
