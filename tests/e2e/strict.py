@@ -62,6 +62,8 @@ class Strict(Upstream):
         self.forbidden: set[str] = set()
         self.injected: list[Injected] = []
         self.verdicts: list[Verdict] = []
+        # Everything since the beginning, also what came after it was to be forgotten.
+        self.history: list[Verdict] = []
         super().__init__(identity)
         self.script = self._judge
 
@@ -92,7 +94,9 @@ class Strict(Upstream):
             peer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
         peer.read_body(request)
         verdict = judge(request, self.keys, self.regions, self.hosts, self.forbidden)
-        self.verdicts.append(verdict)
+        self.history.append(verdict)
+        if any(request is one for one in self.requests):
+            self.verdicts.append(verdict)
         if not request.whole:
             return
         if injected:

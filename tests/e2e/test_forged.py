@@ -774,6 +774,10 @@ def test_a_forged_request_is_refused_and_reaches_nobody(guarded, storage, make, 
     assert not storage.requests, (storage.requests[0].head, [verdict.faults for verdict in storage.verdicts])
 
 
+def test_nothing_of_all_these_came_late(guarded, storage):
+    assert not storage.history, storage.history[0].request.head
+
+
 @pytest.mark.parametrize(("make", "status", "code"), IN_THE_BODY)
 def test_a_forged_body_is_refused_and_not_stored(guarded, storage, make, status, code):
     storage.forget()
@@ -781,6 +785,10 @@ def test_a_forged_body_is_refused_and_not_stored(guarded, storage, make, status,
     is_refused(response, status, code)
     poll("the end of what was sent to S3", lambda: len(storage.verdicts) == len(storage.requests))
     assert not any(request.whole for request in storage.requests), "S3 has stored it"
+
+
+def test_nothing_of_all_these_bodies_came_late(guarded, storage):
+    assert not [verdict.request.head for verdict in storage.history if verdict.request.whole]
 
 
 @pytest.mark.parametrize(
