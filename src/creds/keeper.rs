@@ -84,7 +84,7 @@ impl Keeper {
             if now >= self.due {
                 return Cause::Time;
             }
-            let doubt = self.doubt();
+            let doubt = self.doubt(now);
             if doubt.is_some_and(|at| now >= at) {
                 return Cause::Doubt;
             }
@@ -215,7 +215,7 @@ impl Keeper {
     }
 
     /// When a doubt that nobody has looked into may lead to an attempt.
-    fn doubt(&mut self) -> Option<Instant> {
+    fn doubt(&mut self, now: Instant) -> Option<Instant> {
         let (doubted, generation) = (self.slot.doubted(), self.slot.generation());
         if generation == 0 || doubted < generation || self.doubts.answered >= generation {
             return None;
@@ -225,7 +225,7 @@ impl Keeper {
         }
         let doublings = self.doubts.in_a_row.saturating_sub(1).min(DOUBT_DOUBLINGS_MAX);
         let pause = self.pace.doubt.saturating_mul(1 << doublings);
-        Some(self.doubts.last.map_or_else(clock::mono, |last| last + pause))
+        Some(self.doubts.last.map_or(now, |last| last + pause))
     }
 
     fn tell_refused(&mut self, why: &str) {

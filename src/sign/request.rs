@@ -174,7 +174,14 @@ mod tests {
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
     /// Signs with `aws-sigv4` and returns its `authorization`.
-    fn reference(method: &str, host: &str, target: &str, fields: &[(String, String)], payload: &str, now: u64) -> String {
+    fn reference(
+        method: &str,
+        host: &str,
+        target: &str,
+        fields: &[(String, String)],
+        payload: &str,
+        now: u64,
+    ) -> String {
         let identity = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET, None, None, "test").into();
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;

@@ -264,7 +264,8 @@ fn an_outage_is_survived_until_expiry_and_ended_by_the_first_answer() {
     kept.until("back", |kept| kept.slot().generation() == 2);
     kept.until("valid", |kept| kept.status().state == State::Valid);
     assert_eq!(kept.status().error, None);
-    let levels: Vec<_> = logged_about("outage").iter().map(|line| line.trim_start()[28..33].trim().to_owned()).collect();
+    let levels: Vec<_> =
+        logged_about("outage").iter().map(|line| line.trim_start()[28..33].trim().to_owned()).collect();
     assert_eq!(levels, ["INFO", "WARN", "ERROR", "INFO"], "{:#?}", logged_about("outage"));
 }
 
@@ -498,5 +499,8 @@ fn the_default_chain_and_a_profile_are_found_where_the_sdk_looks() {
     in_environment(&[files[0], files[1], keys[0], keys[1], ("CREDS_PROFILE", "studio")], "AKIDSTUDIO");
     in_environment(&[files[0], files[1], ("CREDS_PROFILE", "nobody")], "profile \"nobody\" has no credentials");
     in_environment(&[files[0], files[1], ("CREDS_PROFILE", "broken")], "what the command wrote is not shown");
-    in_environment(&[("AWS_CONFIG_FILE", "/nonexistent"), ("HOME", "/nonexistent")], "default chain has no credentials");
+    in_environment(
+        &[("AWS_CONFIG_FILE", "/nonexistent"), ("HOME", "/nonexistent")],
+        "default chain has no credentials",
+    );
 }

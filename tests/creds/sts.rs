@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 /// What it answers from now on.
 #[derive(Clone, Debug)]
-pub enum Reply {
+pub(crate) enum Reply {
     /// Credentials for so many seconds.
     Give(u64),
     /// A status, and a body that is no error of STS.
@@ -23,14 +23,14 @@ pub enum Reply {
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Asked {
-    pub form: HashMap<String, String>,
-    pub authorization: String,
-    pub token: Option<String>,
+pub(crate) struct Asked {
+    pub(crate) form: HashMap<String, String>,
+    pub(crate) authorization: String,
+    pub(crate) token: Option<String>,
 }
 
-pub struct Sts {
-    pub address: SocketAddr,
+pub(crate) struct Sts {
+    pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
 }
 
@@ -43,11 +43,11 @@ struct Shared {
 }
 
 impl Sts {
-    pub fn start(reply: Reply) -> Self {
+    pub(crate) fn start(reply: Reply) -> Self {
         Self::start_with(reply, None)
     }
 
-    pub fn start_with(reply: Reply, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+    pub(crate) fn start_with(reply: Reply, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -73,24 +73,24 @@ impl Sts {
         Self { address, shared }
     }
 
-    pub fn endpoint(&self) -> Option<String> {
+    pub(crate) fn endpoint(&self) -> Option<String> {
         Some(format!("http://{}", self.address))
     }
 
-    pub fn reply(&self, reply: Reply) {
+    pub(crate) fn reply(&self, reply: Reply) {
         *self.shared.reply.lock().unwrap() = reply;
     }
 
-    pub fn delay(&self, delay: Duration) {
+    pub(crate) fn delay(&self, delay: Duration) {
         *self.shared.delay.lock().unwrap() = delay;
     }
 
-    pub fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn asked(&self) -> Vec<Asked> {
         self.shared.asked.lock().unwrap().clone()
     }
 
     /// The most requests that were open at the same time.
-    pub fn at_once_max(&self) -> usize {
+    pub(crate) fn at_once_max(&self) -> usize {
         self.shared.at_once_max.load(Ordering::SeqCst)
     }
 }
@@ -106,7 +106,8 @@ impl Shared {
                 all.push(asked.clone());
                 all.len()
             };
-            thread::sleep(*self.delay.lock().unwrap());
+            let delay = *self.delay.lock().unwrap();
+            thread::sleep(delay);
             let reply = self.reply.lock().unwrap().clone();
             self.at_once.fetch_sub(1, Ordering::SeqCst);
             let (status, body) = match reply {
@@ -114,7 +115,12 @@ impl Shared {
                 Reply::Broken(status) => (status, "out of order".to_owned()),
                 Reply::Refuse(code, message) => {
                     let message = message.replace("TOKEN", asked.token.as_deref().unwrap_or("none"));
-                    (403, format!("<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"))
+                    (
+                        403,
+                        format!(
+                            "<ErrorResponse><Error><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>"
+                        ),
+                    )
                 }
                 Reply::HangUp => return,
             };
@@ -139,7 +145,7 @@ fn given(number: usize, seconds: u64) -> String {
 }
 
 /// What every secret of these tests begins with.
-pub const SECRET: &str = "SEKRET";
+pub(crate) const SECRET: &str = "SEKRET";
 
 fn read<S: Read>(stream: &mut BufReader<S>) -> Option<Asked> {
     let (mut length, mut authorization, mut token) = (0, String::new(), None);
@@ -179,11 +185,11 @@ fn decoded(text: &str) -> String {
 }
 
 /// An address that nothing listens on.
-pub fn nowhere() -> SocketAddr {
+pub(crate) fn nowhere() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Whether something listens there.
-pub fn answers(address: SocketAddr) -> bool {
+pub(crate) fn answers(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_ok()
 }
