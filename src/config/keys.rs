@@ -35,6 +35,8 @@ pub enum Value {
     Example(&'static str),
     /// TOML of an example that the default file shows commented out; the default depends on other keys.
     Derived(&'static str),
+    /// TOML of an example that the default file shows commented out, for what is not there by default.
+    Choice(&'static str),
     /// A time; the default is the option struct's own.
     Timeout(fn(&mut Timeouts) -> &mut Duration),
     /// A bound; the default is the option struct's own.
@@ -86,6 +88,12 @@ pub const KEYS: &[Key] = &[
         r#""auto""#,
         "With records = \"own\": \"auto\" leaves the records of TLS 1.3 to the kernel where it has TLS (`modprobe tls`),\n\
          \"off\" never does. A single body of more than 128 GiB needs \"off\" or Linux 6.14.",
+    ),
+    derived(
+        "tls.client-ca-file",
+        r#""/etc/filmgate/tls/client-ca.pem""#,
+        "PEM authorities of clients' certificates. With it clients are asked for a certificate, and may have none; one\n\
+         that none of these authorities vouches for is refused.",
     ),
     Key {
         path: "tls.identity[]",
@@ -226,12 +234,53 @@ pub const KEYS: &[Key] = &[
         "An interface endpoint, for example; else STS of the region.",
     ),
     example("credential[].sts.ca-file", r#""/etc/filmgate/sts-ca.pem""#, "PEM roots to trust instead of the system's."),
+    alternative("client[]", "Somebody who may use routes with mode = \"re-sign\". Repeat [[client]] for each."),
+    example("client[].name", r#""render-farm""#, "What rules and logs call the client."),
+    example(
+        "client[].access-key",
+        r#""AKRENDER0001""#,
+        "The id of the key it signs its requests and links with (signature version 4). A client without one is trusted\n\
+         without a signature: it needs addresses or certificate-names, may present links that somebody else signed, and\n\
+         may get and put objects only.",
+    ),
+    example("client[].secret-file", r#""/etc/filmgate/clients/render-farm""#, "The key's secret; chmod go= the file."),
+    choice("client[].secret-credential", r#""render-farm""#, "Instead of secret-file: a credential systemd loads."),
+    choice(
+        "client[].session-token-file",
+        r#""/etc/filmgate/clients/render-farm-token""#,
+        "A token that its requests have to carry besides.",
+    ),
+    choice("client[].addresses", r#"["10.0.0.0/8", "fd00::/8"]"#, "It comes from there only."),
+    choice(
+        "client[].certificate-names",
+        r#"["*.render.mystudio.com", "CN=farm"]"#,
+        "It has a certificate of tls.client-ca-file with one of these names.",
+    ),
+    choice("client[].not-before", r#""2026-01-01T00:00:00Z""#, "It is nobody before."),
+    choice("client[].not-after", r#""2027-01-01T00:00:00Z""#, "It is nobody from then on."),
     section("route[]", "One bucket and the names artists reach it by. Repeat [[route]] for each bucket."),
     example("route[].hosts", r#"["s3-proxy.mystudio.com"]"#, "Names clients use; no port, no wildcard."),
     default("route[].default", "false", "Whether names that no route lists come here too; for one route at most."),
     example("route[].bucket", r#""mystudio-media""#, "The bucket."),
+    choice(
+        "route[].buckets",
+        r#"["mystudio-media", "mystudio-plates"]"#,
+        "Instead of bucket, with mode = \"re-sign\": an S3 endpoint. Clients write https://HOST/BUCKET/KEY or\n\
+         https://BUCKET.HOST/KEY.",
+    ),
     example("route[].region", r#""us-west-2""#, "The bucket's region."),
-    default("route[].mode", r#""pass-through""#, "\"pass-through\": the client's signature travels to S3 unchanged."),
+    default(
+        "route[].mode",
+        r#""pass-through""#,
+        "\"pass-through\": the client's signature travels to S3 unchanged. \"re-sign\": the gate finds out which [[client]]\n\
+         asks, decides by [[route.allow]] and [[route.deny]], and signs with a [[credential]] of its own.",
+    ),
+    choice("route[].credential", r#""media-role""#, "With mode = \"re-sign\": the name of the credential that signs."),
+    default(
+        "route[].verify-payload",
+        "false",
+        "With mode = \"re-sign\": whether bodies are compared with the digest that was signed here, too; S3 always does.",
+    ),
     section(
         "route[].upstream",
         "How S3 is reached. Every key may be left out: connect, server-name and host then follow from\n\
@@ -256,7 +305,12 @@ pub const KEYS: &[Key] = &[
     derived(
         "route[].upstream.host",
         r#""mystudio-media.s3.us-west-2.amazonaws.com""#,
-        "The Host that was signed; \"keep\" passes on the client's own.",
+        "The Host that was signed; \"keep\" passes on the client's own. {bucket} stands for the bucket.",
+    ),
+    default(
+        "route[].upstream.style",
+        r#""virtual""#,
+        "With mode = \"re-sign\", where S3 wants the bucket: \"virtual\" (BUCKET.HOST/KEY) or \"path\" (HOST/BUCKET/KEY).",
     ),
     default(
         "route[].upstream.allow-plaintext",
@@ -274,6 +328,36 @@ pub const KEYS: &[Key] = &[
         r#""1.3""#,
         "Newest TLS version offered: \"1.2\" or \"1.3\". Some endpoints drop a TLS 1.3 hello.",
     ),
+    alternative(
+        "route[].allow[]",
+        "With mode = \"re-sign\": what clients may do. Nothing is allowed that no rule allows. Repeat for each rule.",
+    ),
+    example("route[].allow[].clients", r#"["render-farm"]"#, "Names; \"*\" for every client with an access key."),
+    example(
+        "route[].allow[].operations",
+        r#"["read", "list", "PutObject"]"#,
+        "Names of the S3 API, or groups of them: read, write, delete, list, multipart.",
+    ),
+    default("route[].allow[].prefixes", r#"[""]"#, "Beginnings of keys, such as \"shots/\"."),
+    default(
+        "route[].allow[].features",
+        "[]",
+        "What else they may make use of, for it is dangerous: copy, acl, encryption, tagging, versions, object-lock,\n\
+         bypass-governance, storage-class, redirect, bucket-config, restore, select, request-payer, bulk-delete,\n\
+         post-form, torrent.",
+    ),
+    alternative(
+        "route[].deny[]",
+        "What is denied whatever a rule allows. Every key may be left out, and then means all.",
+    ),
+    choice("route[].deny[].clients", r#"["render-farm"]"#, "Names; \"*\" for everybody."),
+    choice("route[].deny[].operations", r#"["delete"]"#, "As above; one that is forbidden is so in all its forms."),
+    choice(
+        "route[].deny[].prefixes",
+        r#"["masters/"]"#,
+        "As above; a listing that would show such keys is denied too.",
+    ),
+    choice("route[].deny[].features", r#"["acl"]"#, "Requests that make use of one of them."),
 ];
 
 impl Key {
@@ -312,7 +396,7 @@ impl Key {
                 Some(format!("\"{}\"", in_seconds(time)))
             }
             Value::Limit(limit) => Some(limit.toml((limit.get)(&Limits::default()))),
-            Value::Section | Value::Alternative | Value::Example(_) | Value::Derived(_) => None,
+            Value::Section | Value::Alternative | Value::Example(_) | Value::Derived(_) | Value::Choice(_) => None,
         }
     }
 }
@@ -401,6 +485,10 @@ const fn example(path: &'static str, toml: &'static str, about: &'static str) ->
 
 const fn derived(path: &'static str, toml: &'static str, about: &'static str) -> Key {
     Key { path, value: Value::Derived(toml), about }
+}
+
+const fn choice(path: &'static str, toml: &'static str, about: &'static str) -> Key {
+    Key { path, value: Value::Choice(toml), about }
 }
 
 const fn wait(path: &'static str, field: fn(&mut Timeouts) -> &mut Duration, about: &'static str) -> Key {

@@ -6,11 +6,13 @@
 
 pub mod check;
 pub mod cli;
+mod client;
 mod credential;
 pub mod file;
 pub mod keys;
 pub mod probe;
 mod route;
+mod rules;
 mod value;
 
 use std::fmt;

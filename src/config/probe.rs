@@ -23,6 +23,11 @@ pub fn probe(options: &Options) -> Vec<Problem> {
         for (index, identity) in tls.identities.iter().enumerate() {
             probe_identity(&mut problems, &format!("tls.identity[{index}]"), tls, identity);
         }
+        if let Some(path) = &tls.client_ca {
+            let usable = read(path).and_then(|pem| is_certificate(path, &pem));
+            let usable = usable.and_then(|()| config::check_client_ca(path).map_err(|error| error.to_string()));
+            note(&mut problems, "tls.client-ca-file", usable);
+        }
     }
     for (index, upstream) in options.upstreams.iter().enumerate() {
         let route = options.routes.iter().position(|route| route.upstream == index);
@@ -49,7 +54,7 @@ fn probe_identity(problems: &mut Vec<Problem>, key: &str, tls: &ServerOptions, i
     let certificate = read(&identity.certificate).and_then(|pem| is_certificate(&identity.certificate, &pem));
     let private_key = read(&identity.private_key).and_then(|pem| is_private_key(&identity.private_key, &pem));
     if certificate.is_ok() && private_key.is_ok() {
-        let alone = ServerOptions { identities: vec![identity.clone()], ..tls.clone() };
+        let alone = ServerOptions { identities: vec![identity.clone()], client_ca: None, ..tls.clone() };
         if let Err(error) = config::server(&alone) {
             let key = if is_about_key(&error, &identity.private_key) { &private_key_key } else { &certificate_key };
             note(problems, key, Err(error.to_string()));

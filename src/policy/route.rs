@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use super::rules::Rules;
+
 /// What is done with a request of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -24,6 +26,8 @@ pub struct ReSign {
     pub style: Style,
     /// The `Host` of requests for no bucket; `None` where there are none.
     pub service_host: Option<String>,
+    /// Who may do what.
+    pub rules: Rules,
     /// Whether the payload is checked against what was signed before the last of it goes upstream.
     pub verify_payload: bool,
 }
@@ -38,9 +42,10 @@ pub struct Bucket {
 }
 
 /// Where a bucket's name stands in a request ("Virtual hosting of buckets", Amazon S3 User Guide).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
     /// In the host.
+    #[default]
     Virtual,
     /// In front of the key.
     Path,
@@ -284,6 +289,7 @@ mod tests {
             is_endpoint: true,
             style: Style::Virtual,
             service_host: None,
+            rules: Rules::default(),
             verify_payload: false,
         };
         Route { mode: Mode::ReSign(Box::new(resign)), ..route("", &["s3.studio.test"], false) }

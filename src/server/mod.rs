@@ -1,6 +1,7 @@
 //! The process: bind, start the shards, be ready, drain.
 
 pub mod admin;
+pub mod clients;
 pub mod logging;
 pub mod signals;
 
@@ -23,9 +24,11 @@ use crate::net::resolve::Resolver;
 use crate::net::{listen, runtime};
 use crate::pipe::Splice;
 use crate::policy::route::{Route, RouteTable};
+use crate::proxy::identity::Known;
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::admin::{Admin, Health};
+use crate::server::clients::{ClientOptions, SecretError};
 use crate::server::logging::AccessLogger;
 use crate::server::signals::{Signal, Signals};
 use crate::sign::credentials::Slot;
@@ -53,6 +56,8 @@ pub struct Options {
     pub pin: bool,
     /// Routes, in configuration order.
     pub routes: Vec<Route>,
+    /// Who may use routes that sign anew.
+    pub clients: Vec<ClientOptions>,
     /// Credentials of the gate's own.
     pub credentials: Vec<CredentialOptions>,
     /// Upstreams the routes point at.
@@ -122,6 +127,12 @@ impl Gate {
             tracing::warn!("not every upstream name has an address yet; starting without");
         }
         let (store, slots) = store(options.credentials)?;
+        let known = Known {
+            clients: Arc::new(clients::clients(&options.clients)),
+            keyring: Arc::new(clients::keyring(&options.clients).map_err(StartError::Clients)?),
+            credentials: slots.clone(),
+        };
+        let known = (!slots.is_empty()).then_some(known);
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let https = bind_all(&options.https, tls.as_ref(), &mut sockets)?;
         let http = bind_all(&options.http, None, &mut sockets)?;
@@ -158,6 +169,7 @@ impl Gate {
             splice: options.splice,
             kernel_tls,
             balance: balance.clone(),
+            known: known.clone(),
             access: access.another(),
             start_id,
             ready: ready.clone(),
@@ -338,6 +350,8 @@ pub enum StartError {
     Resolver(io::Error),
     /// Credentials that cannot be asked for.
     Credentials(creds::StartError),
+    /// Secrets of clients.
+    Clients(Vec<SecretError>),
     /// Signal handlers.
     Signals(io::Error),
     /// A shard's thread or ring.
@@ -359,6 +373,10 @@ impl fmt::Display for StartError {
             Self::AccessLog(error) => write!(f, "access-log.file cannot be opened: {error}"),
             Self::Resolver(error) => write!(f, "upstream names cannot be looked up: {error}"),
             Self::Credentials(error) => write!(f, "{error}"),
+            Self::Clients(errors) => {
+                let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                f.write_str(&errors.join("; "))
+            }
             Self::Signals(error) => write!(f, "signal handlers cannot be installed: {error}"),
             Self::Shard(error) => write!(f, "{error}"),
         }

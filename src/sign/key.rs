@@ -119,6 +119,12 @@ impl Signature {
         write_hex(&self.0, out);
     }
 
+    /// Its 32 bytes.
+    #[must_use]
+    pub(crate) fn into_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// Whether the two are the same, in a time that does not tell how far they agree.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
@@ -140,7 +146,8 @@ pub fn write_sha256(bytes: &[u8], out: &mut Vec<u8>) {
 /// SHA-256 of nothing.
 pub const EMPTY_SHA256: &[u8] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
+/// Writes `bytes` in hexadecimal digits.
+pub(crate) fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);

@@ -18,7 +18,7 @@ pub fn default_file() -> String {
         }
         push_about(&mut out, key.about);
         let (commented, toml) = match &key.value {
-            Value::Derived(toml) => (true, (*toml).to_string()),
+            Value::Derived(toml) | Value::Choice(toml) => (true, (*toml).to_string()),
             Value::Example(toml) => (commented, (*toml).to_string()),
             _ => (commented, key.default_toml().unwrap_or_default()),
         };
