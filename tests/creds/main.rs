@@ -75,14 +75,13 @@ impl Kept {
         self.store.statuses().now().remove(0)
     }
 
-    /// Waits until it is as wanted, and says how long that took.
-    fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) -> Duration {
+    /// Waits until it is as wanted.
+    fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !is_so(self) {
             assert!(start.elapsed() < Duration::from_secs(20), "never {what}: {:?}", self.status());
             thread::sleep(Duration::from_millis(5));
         }
-        start.elapsed()
     }
 }
 
@@ -256,7 +255,7 @@ fn an_outage_is_survived_until_expiry_and_ended_by_the_first_answer() {
     kept.until("missing", |kept| kept.current().is_none());
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let late = now.checked_sub(Duration::from_secs(expires)).expect("not before they expire");
-    assert!(late < Duration::from_millis(500), "{late:?}");
+    assert!(late < Duration::from_millis(1500), "{late:?}");
     assert_eq!((kept.slot().generation(), kept.status().state, kept.status().expires), (0, State::Missing, None));
     let tried = kept.status().failures;
     kept.until("tried again and again", |kept| kept.status().failures > tried + 1);
@@ -276,7 +275,7 @@ fn an_attempt_that_hangs_does_not_keep_what_has_expired() {
     let expires = kept.current().unwrap().expires.unwrap();
     sts.delay(Duration::from_secs(6));
     kept.until("missing", |kept| kept.current().is_none());
-    assert!(unix_now() - expires <= 1);
+    assert!(unix_now() - expires <= 2);
     assert_eq!((sts.asked().len(), kept.status().failures), (2, 0));
     kept.until("back, with what was under way", |kept| kept.slot().generation() == 2);
 }
@@ -324,10 +323,11 @@ fn what_cannot_be_reached_or_understood_is_told_in_one_line() {
 #[test]
 fn a_doubt_renews_once_and_then_it_is_said_that_it_does_not_help() {
     let sts = Sts::start(Reply::Give(3600));
-    let kept = Kept::start(options("doubted", sts.endpoint(), vec![role("Media")]));
+    let mut options = options("doubted", sts.endpoint(), vec![role("Media")]);
+    options.pace.doubt = Duration::from_secs(2);
+    let kept = Kept::start(options);
     kept.slot().doubt(1);
-    let took = kept.until("renewed", |kept| kept.slot().generation() == 2);
-    assert!(took < Duration::from_millis(700), "{took:?}");
+    kept.until("renewed", |kept| kept.slot().generation() == 2);
     kept.slot().doubt(1);
     kept.slot().doubt(2);
     kept.until("refused", |kept| kept.status().state == State::Refused);
@@ -335,11 +335,11 @@ fn a_doubt_renews_once_and_then_it_is_said_that_it_does_not_help() {
     kept.until("renewed for another time, but later", |kept| kept.slot().generation() == 3);
     kept.slot().doubt(3);
     // Twice the pause now.
-    thread::sleep(Duration::from_millis(1200));
+    thread::sleep(Duration::from_millis(2500));
     assert_eq!((sts.asked().len(), kept.slot().generation()), (3, 3));
     assert_eq!((kept.status().state, kept.status().doubts), (State::Refused, 2));
     let lines = logged_about("doubted");
-    let told: Vec<_> = lines.iter().filter(|line| line.contains("ERROR")).collect();
+    let told: Vec<_> = lines.iter().filter(|line| line.contains("WARN")).collect();
     assert!(told.len() == 1 && told[0].contains("renewing them did not help"), "{lines:#?}");
 }
 
@@ -444,19 +444,19 @@ fn what_cannot_work_is_refused_at_the_start() {
 fn several_credentials_do_not_wait_for_each_other() {
     log();
     let (fast, slow) = (Sts::start(Reply::Give(3600)), Sts::start(Reply::Give(3600)));
-    slow.delay(Duration::from_secs(2));
+    slow.delay(Duration::from_secs(5));
     let all = vec![
         options("slow", slow.endpoint(), vec![role("Media")]),
         options("fast", fast.endpoint(), vec![role("Media")]),
     ];
     let (store, slots) = Store::start(all).unwrap();
-    assert!(!store.wait_first(Duration::from_millis(700)));
+    assert!(!store.wait_first(Duration::from_secs(2)));
     assert!(slots[0].current().is_none() && slots[1].current().is_some());
     let states: Vec<_> = store.statuses().now().iter().map(|status| (status.name.clone(), status.state)).collect();
     assert_eq!(states, [("slow".to_owned(), State::Awaited), ("fast".to_owned(), State::Valid)]);
     let start = Instant::now();
     drop(store);
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 /// Runs one test of this file, which is `run_only_in_an_environment`, in a process with these variables.
