@@ -152,7 +152,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
     ) -> Result<Done, Failure> {
         let (shard, request) = (self.shard, &self.request);
         let announced = match spooled {
-            Some(ref spooled) => Some(Sending::Spooled(spooled.data.len() as u64)),
+            Some(ref spooled) => Some(Sending::Spooled(spooled.total())),
             None => forward::sending(request.head, request.block, request.body),
         };
         let _spool = if announced.is_none() { Some(shard.spool_room().await?) } else { None };
@@ -162,10 +162,8 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         };
         let _room = shard.room().await?;
         let first = spooled.as_ref().map_or(self.first, |spooled| &spooled.data);
-        let mut upload = Upload::new(
-            if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() },
-            first,
-        );
+        let reader = spooled.as_ref().map_or(request.body.into(), |spooled| Reader::Length(spooled.total()));
+        let mut upload = Upload::new(reader, first);
         let _uploading = shard.carry(upload.reader.remaining());
         let conversed = self.converse(route, admitted, sending, &mut upload, head, story).await;
         story.sent(upload.bytes);
@@ -211,9 +209,10 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
             (true, false) => lease.close(),
             (false, _) => drop(lease),
         }
+        let (first_used, leftover) = (upload.first_used, upload.leftover);
         let (first_used, leftover) = match spooled {
-            Some(spooled) => (spooled.first_used, spooled.leftover),
-            None => (upload.first_used, upload.leftover),
+            Some(spooled) => (spooled.first_used, spooled.leftover.or(leftover)),
+            None => (first_used, leftover),
         };
         Ok(Done { after, first_used, leftover })
     }
@@ -221,7 +220,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
     /// Reads a body that does not say how long it is.
     async fn spool(&self) -> Result<(Sending, Option<spool::Spooled>), Failure> {
         let spooled = self.read_body(self.shard.limits.spool_bytes_max).await?;
-        Ok((Sending::Spooled(spooled.data.len() as u64), Some(spooled)))
+        Ok((Sending::Spooled(spooled.total()), Some(spooled)))
     }
 
     /// Reads the whole body, if it has no more than `limit` bytes.
@@ -284,7 +283,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                             Box::pin(self.judge(admitted, &written, &lease, &mut received, head)).await?
                     {
                         // The storage did nothing, and the region is known now: again, if all of the body is still here.
-                        if upload.consumed || std::mem::replace(&mut moved, true) {
+                        if upload.consumed || admitted.is_form() || std::mem::replace(&mut moved, true) {
                             return Err(UpstreamFault::Elsewhere(region).into());
                         }
                         *upload = Upload::new(body.clone(), upload.first);

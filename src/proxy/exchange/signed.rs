@@ -15,12 +15,15 @@ use crate::policy::route::{ReSign, Route};
 use crate::proxy::exchange::{Done, Exchange};
 use crate::proxy::failure::{Failure, UpstreamFault};
 use crate::proxy::forward::Sending;
-use crate::proxy::identity::{Admitted, Identity, Needs, Verdict, Written, judge};
+use crate::proxy::identity::{Admitted, Identity, Needs, Verdict, Written, form, judge};
 use crate::proxy::inspect::Inspection;
 use crate::proxy::refusal::Refused;
-use crate::proxy::relay::{Received, Upload};
+use crate::proxy::relay::{self, Received, Upload};
+use crate::proxy::spool;
 use crate::proxy::story::Story;
 use crate::proxy::upstream::Lease;
+use crate::s3::form::Form;
+use crate::sign::form::FormRefusal;
 
 impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
     /// From a request of a route that signs anew to its answer: who asks, whether they may, and on with a signature of the
@@ -43,6 +46,9 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
             certificate_names: wire.client_names(),
             now: clock::unix_seconds(),
         };
+        if let Some(done) = self.form(route, resign, &presence, head, story).await? {
+            return Ok(done);
+        }
         let asked = identity.ask(request, route, resign, &presence)?;
         story.asked(&asked, identity);
         let _room;
@@ -57,6 +63,42 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         self.carry(route, Some(&admitted), body, head, story).await
     }
 
+    /// The same for a form, if it is one.
+    async fn form(
+        &self,
+        route: &Route,
+        resign: &ReSign,
+        presence: &Presence<'_>,
+        head: &mut ResponseHead,
+        story: &mut Story,
+    ) -> Result<Option<Done>, Failure> {
+        let (request, shard, identity) = (&self.request, self.shard, self.identity()?);
+        let Some(place) = route.place(resign, request.authority, request.target.path()) else { return Ok(None) };
+        let Some(boundary) = form::boundary(request, &place)? else { return Ok(None) };
+        let _room = shard.spool_room().await?;
+        if request.holds_back {
+            relay::say_continue(&self.client.wire, &shard.buffers, shard.timeouts.client_write).await?;
+        }
+        let is_enough = |body: &[u8]| Ok(Form::read(&boundary, body).map_err(Refused::FormShape)?.is_some());
+        let mut body = spool::read_until(
+            &self.client.wire,
+            &shard.buffers,
+            &shard.timeouts,
+            request.body.into(),
+            self.first,
+            limits::FORM_FRONT_BYTES_MAX,
+            is_enough,
+        )
+        .await?;
+        let form = Form::read(&boundary, &body.data)
+            .map_err(Refused::FormShape)?
+            .ok_or(Refused::Form(FormRefusal::CutShort))?;
+        let admitted = identity.admit_form((request, route, resign), place, &form, body.total(), presence)?;
+        story.posted(&admitted, identity);
+        body.data.splice(..admitted.replaced, admitted.head);
+        self.carry(route, Some(&admitted.admitted), Some(body), head, story).await.map(Some)
+    }
+
     /// Writes and signs the head, and sets up what the body needs.
     pub(super) fn write_signed(
         &self,
@@ -69,7 +111,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let (written, chain) = self.identity()?.write(out, &self.request, admitted, sending, holds_back)?;
         let inspector = admitted.inspector(&self.request, chain)?;
         let is_chunked = sending == Sending::Chunked;
-        upload.inspection = inspector.map(|inspector| Box::new(Inspection { inspector, is_chunked }));
+        upload.inspection = inspector.map(|by| Box::new(Inspection { by, is_chunked }));
         Ok(Box::new(written))
     }
 
