@@ -21,10 +21,18 @@ impl Chain {
     /// Begins with `seed`, the signature of the request, which was made by `key` at `signed_at` for `scope`.
     #[must_use]
     pub fn new(key: SigningKey, signed_at: &Stamp, scope: Scope<'_>, seed: Signature) -> Self {
+        let mut text = Vec::with_capacity(64);
+        scope.write(&mut text);
+        Self::in_scope(key, signed_at, &text, seed)
+    }
+
+    /// The same for a scope that is written already.
+    #[must_use]
+    pub fn in_scope(key: SigningKey, signed_at: &Stamp, scope: &[u8], seed: Signature) -> Self {
         let mut place = Vec::with_capacity(96);
         place.extend_from_slice(signed_at.text());
         place.push(b'\n');
-        scope.write(&mut place);
+        place.extend_from_slice(scope);
         place.push(b'\n');
         Self { key, place, previous: seed, text: Vec::with_capacity(384) }
     }
