@@ -53,6 +53,11 @@ fn chunked_bodies_hold_their_promises() {
 }
 
 #[test]
+fn forms_hold_their_promises() {
+    replay("form", bodies::form::run);
+}
+
+#[test]
 fn connections_hold_their_promises() {
     replay("exchange", bodies::exchange::run);
 }
@@ -79,7 +84,7 @@ const SCRIPTS: u32 = 2000;
 
 #[test]
 fn every_seed_is_harmless_to_every_target() {
-    for target in ["request_head", "response_head", "chunked", "exchange", "records"] {
+    for target in ["request_head", "response_head", "chunked", "exchange", "records", "form"] {
         seeds(target).iter().for_each(|seed| bodies::run_all(seed));
     }
 }
