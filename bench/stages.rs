@@ -115,7 +115,8 @@ fn sessions(version: config::Version, records: Records) -> (Session, Session) {
     std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
     let ca_file = Some(certificate.clone());
     let identities = vec![Identity { certificate, private_key }];
-    let serving = config::server(&ServerOptions { identities, min_version: config::Version::Tls12, records }).unwrap();
+    let (min_version, client_ca) = (config::Version::Tls12, None);
+    let serving = config::server(&ServerOptions { identities, min_version, records, client_ca }).unwrap();
     let calling =
         config::client(&ClientOptions { server_name: HOST.into(), ca_file, max_version: version, records }).unwrap();
     let (mut server, mut client) = (Session::server(&serving).unwrap(), Session::client(&calling).unwrap());

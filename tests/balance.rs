@@ -101,6 +101,8 @@ fn options(workers: usize, storage: SocketAddr) -> Options {
         timeouts: Timeouts { drain: Duration::from_secs(20), ..Timeouts::default() },
         limits: Limits::default(),
         splice: Splice::default(),
+        clients: Vec::new(),
+        credentials: Vec::new(),
         access_log: AccessLog::Off,
     }
 }
@@ -218,7 +220,8 @@ fn a_connection_keeps_the_listener_it_came_through() {
         Identity { certificate: folder.path().join("gate.pem"), private_key: folder.path().join("gate.key") };
     std::fs::write(&identity.certificate, issued.cert.pem()).unwrap();
     std::fs::write(&identity.private_key, issued.signing_key.serialize_pem()).unwrap();
-    let tls = ServerOptions { identities: vec![identity], min_version: Version::Tls12, records: Records::default() };
+    let (min_version, records) = (Version::Tls12, Records::default());
+    let tls = ServerOptions { identities: vec![identity], min_version, records, client_ca: None };
     let https = vec!["127.0.0.1:0".parse().unwrap()];
     let options = options(3, "127.0.0.1:1".parse().unwrap());
     let gate = Gate::start(Options { https, tls: Some(tls), ..options }).unwrap();

@@ -1,5 +1,7 @@
 //! The tests of `tests/tls` that hold whoever protects the records of TLS 1.3, with rustls doing it.
 
+#[path = "tls/clients.rs"]
+mod clients;
 #[path = "tls/config.rs"]
 mod config;
 #[path = "tls/endings.rs"]

@@ -125,6 +125,7 @@ impl Tls {
             identities,
             min_version: config::Version::Tls12,
             records: Records::default(),
+            client_ca: None,
         })
         .unwrap();
         let calling = config::client(&ClientOptions {

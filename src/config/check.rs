@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::file::{self, Entry, Refused, Report, Section, flag, text};
 use super::keys::{KEYS, Value};
 use super::route::Routing;
-use super::{Problem, Severity, probe, value};
+use super::rules::{self, Names};
+use super::{Problem, Severity, client, credential, probe, value};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::{AccessLog, Options};
@@ -68,7 +69,11 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let limits = limits(&root.section("limits"));
     let splice = root.section("transfer").read("splice", value::splice);
     let access_log = root.section("access-log").read("file", value::access_log);
-    let routing = Routing::read(root);
+    let clients = client::read(root);
+    let credentials = credential::read(root);
+    let routing = Routing::read(root, Names::read(root));
+    let clients = clients?;
+    rules::warn(root, &clients, &routing.routes);
     let (listeners, records) = (listeners?, records?.unwrap_or_default());
     Ok(Options {
         https: listeners.https,
@@ -79,6 +84,8 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
         workers: count?.flatten(),
         pin: pin?.unwrap_or(true),
         routes: routing.routes,
+        clients,
+        credentials: credentials?,
         upstreams: routing.upstreams.into_iter().map(|upstream| with_records(upstream, records)).collect(),
         timeouts,
         limits,
@@ -125,6 +132,7 @@ impl Listeners {
 /// Certificates, which must be there if anything listens for HTTPS.
 fn tls(section: &Section<'_>, needed: bool) -> Result<Option<ServerOptions>, Refused> {
     let min_version = section.read("min-version", value::version);
+    let client_ca = section.read("client-ca-file", |value| text(value).map(PathBuf::from));
     let single = section.has("certificate") || section.has("private-key");
     let identities = if section.has("identity") {
         if single {
@@ -144,7 +152,8 @@ fn tls(section: &Section<'_>, needed: bool) -> Result<Option<ServerOptions>, Ref
         return Ok(None);
     };
     let min_version = min_version?.unwrap_or(Version::Tls12);
-    Ok(Some(ServerOptions { identities: identities?, min_version, records: Records::default() }))
+    let client_ca = client_ca?.filter(|path| !path.as_os_str().is_empty());
+    Ok(Some(ServerOptions { identities: identities?, min_version, records: Records::default(), client_ca }))
 }
 
 /// One choice for both sides of the gate.

@@ -82,6 +82,7 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, demo: &
             identities: vec![identity],
             min_version: Version::Tls12,
             records: Records::default(),
+            client_ca: None,
         }),
         kernel: demo.kernel,
         workers: None,
@@ -95,6 +96,8 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, demo: &
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
         limits: Limits::default(),
         splice: Splice::default(),
+        clients: Vec::new(),
+        credentials: Vec::new(),
         access_log: AccessLog::File(directory.file(super::ACCESS_LOG_FILE)),
     }
 }

@@ -38,6 +38,8 @@ const SURELY_DATA_BYTES: usize = 2 * 1024;
 pub struct Secure<L: Link> {
     link: L,
     pool: Pool,
+    /// What the client's certificate calls it.
+    client_names: Box<[String]>,
     state: RefCell<State>,
     /// Held while anything is written to `link`.
     turn: Mutex<()>,
@@ -112,9 +114,10 @@ impl<L: Link> Secure<L> {
             session.keep_keys();
         }
         let state = State { session, incoming: None, outgoing: Vec::new(), ended: false, cut_off: false };
-        let secure = Self {
+        let mut secure = Self {
             link,
             pool: pool.clone(),
+            client_names: Box::default(),
             state: RefCell::new(state),
             turn: Mutex::new(()),
             read_side: Cell::new(ReadSide::Idle),
@@ -122,7 +125,10 @@ impl<L: Link> Secure<L> {
             in_kernel: Cell::new(false),
         };
         match secure.shake_hands(until).await {
-            Ok(()) => Ok(secure),
+            Ok(()) => {
+                secure.client_names = secure.state.get_mut().session.take_client_names();
+                Ok(secure)
+            }
             Err(cause) => Err(HandshakeError { link: secure.link, cause }),
         }
     }
@@ -172,6 +178,12 @@ impl<L: Link> Secure<L> {
     #[must_use]
     pub fn sni(&self) -> Option<String> {
         self.state.borrow().session.sni().map(str::to_owned)
+    }
+
+    /// What the client's verified certificate calls it; empty without one. See [`Session::client_names`].
+    #[must_use]
+    pub fn client_names(&self) -> &[String] {
+        &self.client_names
     }
 
     /// Reads ciphertext from the link. `Ok(0)` is its end.

@@ -11,7 +11,9 @@ use rustls::client::{Resumption, verify_server_name};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert};
+use rustls::server::{
+    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{
     CipherSuite, Error, InconsistentKeys, RootCertStore, SignatureAlgorithm, SupportedProtocolVersion, version,
@@ -20,6 +22,7 @@ use zeroize::Zeroizing;
 
 pub use rustls::ServerConfig;
 
+use super::authorities;
 use crate::limits;
 
 /// The one protocol the gate speaks (RFC 7301 §6).
@@ -81,6 +84,9 @@ pub struct ServerOptions {
     pub min_version: Version,
     /// Who protects TLS 1.3 records.
     pub records: Records,
+    /// PEM certificates of the authorities that clients' certificates come from. With it a client is asked for one; it may
+    /// have none, but none that does not verify.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// TLS towards an upstream.
@@ -126,11 +132,17 @@ pub fn server(options: &ServerOptions) -> Result<Arc<ServerConfig>, TlsConfigErr
         Version::Tls12 => &[&version::TLS13, &version::TLS12],
         Version::Tls13 => &[&version::TLS13],
     };
+    let clients = match &options.client_ca {
+        Some(file) => authorities::load(file, &provider)?,
+        None => WebPkiClientVerifier::no_client_auth(),
+    };
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
-    let builder = builder.map_err(TlsConfigError::Library)?.with_no_client_auth();
+    let builder = builder.map_err(TlsConfigError::Library)?.with_client_cert_verifier(clients);
     let mut config = builder.with_cert_resolver(Arc::new(Identities(identities)));
     // Some clients (curl --http1.0 is one) name the older protocol, which the gate speaks as well.
     config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.0".to_vec()];
+    // A ticket holds the client's certificate as well, and nobody but this configuration can open it: who resumes a session
+    // is who was verified here.
     config.ticketer = aws_lc_rs::Ticketer::new().map_err(TlsConfigError::Library)?;
     config.send_tls13_tickets = 2;
     // Also what a session learns the choice from.
@@ -138,6 +150,14 @@ pub fn server(options: &ServerOptions) -> Result<Arc<ServerConfig>, TlsConfigErr
     // Tickets do it all; a table of sessions would be a lock that every shard takes.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
+}
+
+/// Whether the certificates in `file` can vouch for clients.
+///
+/// # Errors
+/// As [`server`] about [`client_ca`](ServerOptions::client_ca).
+pub fn check_client_ca(file: &Path) -> Result<(), TlsConfigError> {
+    authorities::load(file, &Arc::new(provider())).map(drop)
 }
 
 /// TLS towards one upstream, ready for every shard to use.
@@ -256,7 +276,7 @@ fn key_in(file: &Path) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
     })
 }
 
-fn roots_in(file: &Path) -> Result<RootCertStore, TlsConfigError> {
+pub(super) fn roots_in(file: &Path) -> Result<RootCertStore, TlsConfigError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates_in(file)? {
         roots.add(certificate).map_err(|error| TlsConfigError::Certificate(file.to_owned(), error))?;

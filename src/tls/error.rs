@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use rustls::{AlertDescription, CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, Error, OtherError};
 
 /// The end of a TLS session that should not have been.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,8 @@ pub enum TlsError {
     PlainHttp,
     /// The upstream's certificate is not to be trusted; the administrator has to look.
     Untrusted(CertificateError),
+    /// A client presents a certificate that is not to be trusted.
+    UntrustedClient(CertificateError),
     /// The two sides have no version, cipher suite, signature scheme or application protocol in common.
     NothingInCommon(Error),
     /// The peer gave up and said so.
@@ -59,6 +61,10 @@ impl fmt::Display for TlsError {
         match self {
             Self::PlainHttp => f.write_str("plain HTTP spoken to the HTTPS port"),
             Self::Untrusted(why) => write!(f, "the certificate is not trusted: {why}; {}", remedy(why)),
+            Self::UntrustedClient(why) => {
+                let said: &dyn fmt::Display = if let CertificateError::Other(OtherError(other)) = why { other } else { why };
+                write!(f, "the client's certificate is not trusted: {said}; {}", remedy_for_client(why))
+            }
             Self::NothingInCommon(Error::NoApplicationProtocol) => {
                 f.write_str("the client offers protocols by ALPN, and http/1.1 is not among them")
             }
@@ -95,6 +101,26 @@ fn remedy(why: &CertificateError) -> &'static str {
         | CertificateError::NotValidYet
         | CertificateError::NotValidYetContext { .. } => "renew it, or set this machine's clock",
         _ => "the endpoint needs another certificate",
+    }
+}
+
+/// What can be done about a client's certificate that is refused.
+fn remedy_for_client(why: &CertificateError) -> &'static str {
+    match why {
+        CertificateError::UnknownIssuer => {
+            "the authority it comes from has to stand in `client-ca-file`, and the client has to send those in between"
+        }
+        CertificateError::BadSignature => {
+            "the client does not hold its key, or an authority of the same name signed it"
+        }
+        CertificateError::Expired
+        | CertificateError::ExpiredContext { .. }
+        | CertificateError::NotValidYet
+        | CertificateError::NotValidYetContext { .. } => "renew it, or set this machine's clock",
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+            "its extended key usage has to include clientAuth"
+        }
+        _ => "the client needs another certificate",
     }
 }
 

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use rustls::client::UnbufferedClientConnection;
 use rustls::server::UnbufferedServerConnection;
+use rustls::time_provider::TimeProvider;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus};
 use rustls::{CommonState, Error, HandshakeKind, ProtocolVersion};
 
-use super::TlsError;
 use super::config::{ClientConfig, ServerConfig, Version};
 use super::messages::Keys;
 use super::session::{Sink, Step, record_len};
 use super::traffic::Traffic;
+use super::{TlsError, names};
 
 /// A session whose records rustls protects.
 pub(super) struct Library {
@@ -24,7 +25,7 @@ pub(super) struct Library {
 }
 
 enum Side {
-    Server(Box<UnbufferedServerConnection>),
+    Server(Box<UnbufferedServerConnection>, Arc<dyn TimeProvider>),
     Client(Box<UnbufferedClientConnection>),
 }
 
@@ -32,7 +33,7 @@ enum Side {
 macro_rules! on_either {
     ($side:expr, $connection:ident => $body:expr) => {
         match $side {
-            Side::Server($connection) => $body,
+            Side::Server($connection, _) => $body,
             Side::Client($connection) => $body,
         }
     };
@@ -41,7 +42,8 @@ impl Library {
     pub(super) fn server(config: &Arc<ServerConfig>) -> Result<Self, TlsError> {
         let connection = UnbufferedServerConnection::new(Arc::clone(config))?;
         let hands_over = config.enable_secret_extraction;
-        Ok(Self { side: Side::Server(Box::new(connection)), held: 0, hands_over })
+        let side = Side::Server(Box::new(connection), Arc::clone(&config.time_provider));
+        Ok(Self { side, held: 0, hands_over })
     }
 
     pub(super) fn client(config: &ClientConfig) -> Result<Self, TlsError> {
@@ -51,7 +53,7 @@ impl Library {
     }
 
     pub(super) const fn is_server(&self) -> bool {
-        matches!(self.side, Side::Server(_))
+        matches!(self.side, Side::Server(..))
     }
 
     pub(super) fn is_handshaking(&self) -> bool {
@@ -60,6 +62,14 @@ impl Library {
 
     pub(super) fn is_resumed(&self) -> bool {
         self.side.common().handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    /// What a client's certificate calls it, which was verified in this handshake or in the one whose session is resumed. It
+    /// may have expired since then, and calls nobody anything any more.
+    pub(super) fn client_names(&self) -> Box<[String]> {
+        let Side::Server(connection, time) = &self.side else { return Box::default() };
+        let Some([certificate, ..]) = connection.peer_certificates() else { return Box::default() };
+        time.current_time().map_or_else(Box::default, |now| names::read(certificate, now.as_secs()))
     }
 
     pub(super) fn version(&self) -> Option<Version> {
@@ -116,7 +126,7 @@ impl Library {
     pub(super) fn hand_over(self, keeps_keys: bool) -> Result<Traffic, TlsError> {
         let is_resumed = self.is_resumed();
         let (secrets, keys) = match self.side {
-            Side::Server(connection) => {
+            Side::Server(connection, _) => {
                 let (secrets, keys) = connection.dangerous_into_kernel_connection()?;
                 (secrets, Keys::Server(Box::new(keys)))
             }
@@ -168,7 +178,10 @@ impl Library {
         while self.side.common().wants_write() {
             let _ = self.side.step(&mut [], Sink { plain: &mut [], leftover: &mut leftover, outgoing });
         }
-        error.into()
+        match error {
+            Error::InvalidCertificate(why) if self.is_server() => TlsError::UntrustedClient(why),
+            error => error.into(),
+        }
     }
 }
 

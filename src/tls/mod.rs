@@ -1,10 +1,12 @@
 //! TLS as bytes in, bytes out.
 
+mod authorities;
 pub mod config;
 pub mod error;
 mod hello;
 mod library;
 mod messages;
+mod names;
 mod record;
 pub mod session;
 mod traffic;

@@ -43,6 +43,10 @@ pub struct Session {
     pending: Vec<u8>,
     failed: Option<TlsError>,
     sni: Option<Box<str>>,
+    /// What the client's certificate calls it. No memory when it has none.
+    client_names: Box<[String]>,
+    /// The handshake is over, and the client's certificate has been looked at.
+    is_settled: bool,
     has_begun: bool,
     peer_closed: bool,
     said_goodbye: bool,
@@ -151,6 +155,8 @@ impl Session {
             pending: Vec::new(),
             failed: None,
             sni: None,
+            client_names: Box::default(),
+            is_settled: false,
             has_begun: false,
             peer_closed: false,
             said_goodbye: false,
@@ -370,6 +376,19 @@ impl Session {
         self.sni.as_deref()
     }
 
+    /// What the client's verified certificate calls it, once the handshake is over: `CN=` with the subject's common name, DNS
+    /// names in lower case, URIs and addresses of mail. A DNS name has no `@`, `:` or `=`, and only the common name begins
+    /// with `CN=`. Empty without a certificate, and when it has expired since the session that is resumed.
+    #[must_use]
+    pub fn client_names(&self) -> &[String] {
+        &self.client_names
+    }
+
+    /// As [`client_names`](Self::client_names), which is empty from then on.
+    pub fn take_client_names(&mut self) -> Box<[String]> {
+        mem::take(&mut self.client_names)
+    }
+
     /// Whether the handshake resumed an earlier session.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
@@ -412,9 +431,13 @@ impl Session {
         Ok(())
     }
 
-    /// Makes the session ours once rustls is through with the handshake.
+    /// Notes who the client is and makes the session ours once rustls is through with the handshake.
     fn take_over(&mut self, step: Step) -> Result<Step, TlsError> {
         let Side::Library(library) = &mut self.side else { return Ok(step) };
+        if !self.is_settled && !library.is_handshaking() {
+            self.is_settled = true;
+            self.client_names = library.client_names();
+        }
         if !library.hands_over_now() {
             return Ok(step);
         }
@@ -509,7 +532,8 @@ mod tests {
         let (min_version, max_version, records) = (Version::Tls13, Version::Tls13, Records::Own);
         let ca_file = Some(certificate.clone());
         let calling = ClientOptions { server_name: NAME.to_owned(), ca_file, max_version, records };
-        let serving = ServerOptions { identities: vec![Identity { certificate, private_key }], min_version, records };
+        let identities = vec![Identity { certificate, private_key }];
+        let serving = ServerOptions { identities, min_version, records, client_ca: None };
         let mut calling = Session::client(&client(&calling).unwrap()).unwrap();
         let mut serving = Session::server(&server(&serving).unwrap()).unwrap();
         let (mut to_server, mut to_client) = (Vec::new(), Vec::new());

@@ -52,9 +52,8 @@ fn pki() -> &'static Pki {
         std::fs::write(&ca_file, certificate.pem()).unwrap();
         std::fs::write(&private_key, key.serialize_pem()).unwrap();
         let identities = vec![Identity { certificate: ca_file.clone(), private_key }];
-        let server =
-            config::server(&ServerOptions { identities, min_version: Version::Tls12, records: Records::default() })
-                .unwrap();
+        let (min_version, records, client_ca) = (Version::Tls12, Records::default(), None);
+        let server = config::server(&ServerOptions { identities, min_version, records, client_ca }).unwrap();
         Pki { server, ca_file, _directory: directory }
     })
 }

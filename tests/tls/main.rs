@@ -1,6 +1,7 @@
 //! TLS from PEM files to a link, against itself and against rustls' buffered API as an independent peer. TLS 1.3 records
 //! are ours; `tests/tls_library.rs` asks the same of rustls.
 
+mod clients;
 mod config;
 mod endings;
 mod ends;

@@ -46,6 +46,19 @@ impl Authority {
         Self { dir, issuer: Issuer::new(params, key), certificate: certificate.der().clone(), file }
     }
 
+    /// An authority this one vouches for.
+    pub(crate) fn subordinate(&self, name: &str) -> Self {
+        let dir = TempDir::new().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let file = dir.path().join("ca.pem");
+        fs::write(&file, certificate.pem()).unwrap();
+        Self { dir, issuer: Issuer::new(params, key), certificate: certificate.der().clone(), file }
+    }
+
     /// Issues a certificate for `names`, as `<stem>.pem` and `<stem>.key`.
     pub(crate) fn issue(&self, stem: &str, names: &[&str], algorithm: &'static SignatureAlgorithm) -> Issued {
         self.issue_with(stem, names, algorithm, |_| {})
@@ -83,8 +96,17 @@ impl Authority {
 
 /// A server with these identities.
 pub(crate) fn serving(issued: &[&Issued], min_version: Version) -> std::sync::Arc<rustls::ServerConfig> {
+    server(&options(issued, min_version)).unwrap()
+}
+
+/// A server with one identity that asks its clients for certificates.
+pub(crate) fn asking(issued: &Issued, client_ca: &std::path::Path) -> std::sync::Arc<rustls::ServerConfig> {
+    server(&ServerOptions { client_ca: Some(client_ca.to_owned()), ..options(&[issued], Version::Tls12) }).unwrap()
+}
+
+fn options(issued: &[&Issued], min_version: Version) -> ServerOptions {
     let identities = issued.iter().map(|issued| issued.identity.clone()).collect();
-    server(&ServerOptions { identities, min_version, records: RECORDS }).unwrap()
+    ServerOptions { identities, min_version, records: RECORDS, client_ca: None }
 }
 
 /// Where studios' names point to in these tests.

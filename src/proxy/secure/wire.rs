@@ -28,6 +28,15 @@ impl<L: Link> Wire<L> {
         }
     }
 
+    /// What the client's verified certificate calls it; empty without one, and when plain.
+    #[must_use]
+    pub fn client_names(&self) -> &[String] {
+        match self {
+            Self::Plain(_) => &[],
+            Self::Tls(secure) => secure.client_names(),
+        }
+    }
+
     /// Whether it should be closed after the message under way: so much was sent that its key should be replaced and
     /// cannot be.
     #[must_use]

@@ -251,7 +251,9 @@ fn configs(records: Records) -> &'static Configs {
             ClientOptions { server_name: NAME.into(), ca_file: Some(certificate.clone()), max_version, records };
         let client = config::client(&options).unwrap();
         let identities = vec![Identity { certificate, private_key }];
-        let server = config::server(&ServerOptions { identities, min_version: Version::Tls13, records }).unwrap();
+        let server =
+            config::server(&ServerOptions { identities, min_version: Version::Tls13, records, client_ca: None })
+                .unwrap();
         Configs { server, client, roots }
     })
 }
