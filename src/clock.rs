@@ -32,6 +32,12 @@ pub fn mono() -> Instant {
     Instant::now()
 }
 
+/// Seconds since 1970 by the wall clock; what signatures are dated with.
+#[must_use]
+pub fn unix_seconds() -> u64 {
+    now().wall.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 /// When an operation on a link gives up. An operation that outlives its deadline fails with `TimedOut`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(Option<Instant>);

@@ -19,6 +19,7 @@ pub mod sign;
 // Rung 5: the line, generic over Link.
 pub mod proxy;
 // Rung 6: drivers.
+pub mod creds;
 pub mod net;
 // Rung 7: one shard.
 pub mod worker;

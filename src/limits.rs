@@ -179,14 +179,57 @@ pub const LOGGED_STRING_BYTES_MAX: usize = 2 * 1024;
 /// Upstreams and routes in one configuration.
 pub const ROUTES_MAX: usize = 1024;
 
+/// Sets of credentials in one configuration.
+pub const CREDENTIALS_MAX: usize = 64;
+
+/// Roles on the way to one set of credentials.
+pub const ROLES_MAX: usize = 8;
+
 /// How long a response head may be held back for a short body that is on its way: it leaves with it in one write.
 pub const HEAD_HELD_BACK: Duration = Duration::from_millis(5);
 
 /// Parameters of a query that is signed: the canonical form sorts them. S3's own operations take about 20.
 pub const QUERY_PAIRS_MAX: usize = 256;
 
+/// Data bytes of one signed chunk of an upload. It is held whole until its signature has been verified. AWS's own clients
+/// send 64 KiB and 128 KiB; S3 asks for 8 KiB at least.
+pub const SIGNED_CHUNK_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of a payload that are held back until all of it has been verified. One would do; a few more are no small packet.
+pub const PAYLOAD_TAIL_BYTES: usize = 8 * 1024;
+
+/// Bytes of verified payload after which an inspector takes no more input before they are sent.
+pub const PAYLOAD_RELEASE_BYTES: usize = 256 * 1024;
+
 /// Bytes of the id of an access key (AWS, `GetAccessKeyInfo`: 16 to 128).
 pub const ACCESS_KEY_BYTES_MAX: usize = 128;
+
+/// Bytes told of the name of a field or parameter that is not understood.
+pub const FEATURE_NAME_BYTES_MAX: usize = 64;
+
+/// Bytes of the XML body of a DeleteObjects.
+pub const DELETE_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Keys in one DeleteObjects (Amazon S3 API Reference, DeleteObjects).
+pub const DELETE_KEYS_MAX: usize = 1000;
+
+/// Bytes of an object's key (Amazon S3 User Guide, "Naming Amazon S3 objects").
+pub const KEY_BYTES_MAX: usize = 1024;
+
+/// Clients in one configuration.
+pub const CLIENTS_MAX: usize = 4096;
+
+/// Rules of one route, those that allow and those that deny, each.
+pub const RULES_MAX: usize = 256;
+
+/// Bytes of a file that holds one secret.
+pub const SECRET_FILE_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of a form in front of the file it uploads, boundaries and fields (AWS, "POST Object": 20 KB).
+pub const FORM_HEAD_BYTES_MAX: usize = 20 * 1024;
+
+/// Parts of a form in front of its file. S3 knows some 40 fields; the rest are metadata.
+pub const FORM_PARTS_MAX: usize = 128;
 
 /// How often a full shard looks whether it, or another, has become less so.
 pub const FULL_LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -202,5 +245,6 @@ const _: () = assert!(HEAD_BYTES_MAX >= 2 * 16 * 1024);
 const _: () = assert!(TLS_RECORD_BYTES_MAX * 3 < BUFFER_BYTES);
 const _: () = assert!(TLS_CLIENT_CHAIN_BYTES_MAX + 1024 < TLS_TICKET_BYTES_MAX);
 const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES && TRAILER_BYTES_MAX < BUFFER_BYTES);
+const _: () = assert!(FORM_HEAD_BYTES_MAX < BUFFER_BYTES);
 const _: () = assert!(PIPE_BYTES_MIN <= PIPE_BYTES && PIPES_KEPT_MAX <= PIPES_LENT_MAX);
 const _: () = assert!(EXCHANGE_BYTES_MAX * 64 < SHARD_BUFFER_BYTES);

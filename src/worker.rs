@@ -23,6 +23,7 @@ use crate::net::uring;
 use crate::pipe::{Pipes, Splice};
 use crate::policy::route::RouteTable;
 use crate::proxy::connection;
+use crate::proxy::identity::{Identity, Known};
 use crate::proxy::shard::Shard;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
@@ -53,6 +54,8 @@ pub struct Plan<S> {
     pub kernel_tls: Option<KernelTls>,
     /// Spreads connections over all shards, where there are several.
     pub balance: Option<Arc<Balance>>,
+    /// What routes that sign anew do it with, if there are any.
+    pub known: Option<Known>,
     /// Takes access records.
     pub access: S,
     /// Differs from start to start; makes request ids unique.
@@ -90,6 +93,9 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     let mut shard = shard.with_pipes(Pipes::new(plan.splice, uring::pipe));
     if let Some(member) = &member {
         shard = shard.with_load(member.load());
+    }
+    if let Some(known) = plan.known {
+        shard = shard.with_identity(Identity::new(known));
     }
     let shard = Rc::new(shard);
     let (sockets, tls): (Vec<_>, Vec<_>) = plan.listeners.into_iter().unzip();

@@ -101,6 +101,8 @@ fn options(workers: usize, storage: SocketAddr) -> Options {
         timeouts: Timeouts { drain: Duration::from_secs(20), ..Timeouts::default() },
         limits: Limits::default(),
         splice: Splice::default(),
+        clients: Vec::new(),
+        credentials: Vec::new(),
         access_log: AccessLog::Off,
     }
 }

@@ -320,10 +320,14 @@ fn the_default_file_mentions_every_key_below_its_section() {
 /// A file in which `key` holds a date, which no key takes, and the path of that date.
 fn with_a_date_at(key: &keys::Key) -> (String, String) {
     let list = key.path.strip_suffix("[]").unwrap_or(key.path);
-    let text = match list.split_once("[].") {
-        Some((section, rest)) => format!("[[{section}]]\n{rest} = 1979-05-27\n"),
-        None => format!("{list} = 1979-05-27\n"),
-    };
+    let (mut text, mut rest) = (String::new(), list);
+    let mut outer = String::new();
+    while let Some((section, inner)) = rest.split_once("[].") {
+        outer = if outer.is_empty() { section.to_string() } else { format!("{outer}.{section}") };
+        text.push_str(&format!("[[{outer}]]\n"));
+        rest = inner;
+    }
+    text.push_str(&format!("{rest} = 1979-05-27\n"));
     (text, list.replace("[]", "[0]"))
 }
 

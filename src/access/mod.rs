@@ -161,6 +161,7 @@ impl AccessRecord {
         self.write_said(&mut line, name!("user_id"), Said::UserId);
         self.write_said(&mut line, name!("user_type"), Said::UserType);
         self.write_said(&mut line, name!("user_agent"), Said::UserAgent);
+        self.write_said(&mut line, name!("identity"), Said::Identity);
         line.plain(b",\"ended\":{\"by\":", self.ended.by.name());
         line.plain(name!("at"), self.ended.at.name());
         line.out.push(b'}');
@@ -248,6 +249,8 @@ pub enum Phase {
     RequestHead,
     /// Deciding where it goes.
     Route,
+    /// Finding out who asks, and whether they may.
+    Authorize,
     /// Connecting to the upstream.
     Connect,
     /// The upstream's TLS handshake.
@@ -269,6 +272,7 @@ impl Phase {
             Self::Idle => "idle",
             Self::RequestHead => "request_head",
             Self::Route => "route",
+            Self::Authorize => "authorize",
             Self::Connect => "connect",
             Self::UpstreamHandshake => "upstream_handshake",
             Self::RequestBody => "request_body",

@@ -31,11 +31,13 @@ pub enum Said {
     UserType,
     /// The client's `User-Agent`.
     UserAgent,
+    /// The configuration's name for the client that a signature or an address stands for.
+    Identity,
 }
 
 impl Said {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Host,
         Self::Bucket,
         Self::Method,
@@ -47,6 +49,7 @@ impl Said {
         Self::UserId,
         Self::UserType,
         Self::UserAgent,
+        Self::Identity,
     ];
 }
 

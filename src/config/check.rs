@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::file::{self, Entry, Refused, Report, Section, flag, text};
 use super::keys::{KEYS, Value};
 use super::route::Routing;
-use super::{Problem, Severity, probe, value};
+use super::rules::{self, Names};
+use super::{Problem, Severity, client, credential, probe, value};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::{AccessLog, Options};
@@ -68,7 +69,11 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let limits = limits(&root.section("limits"));
     let splice = root.section("transfer").read("splice", value::splice);
     let access_log = root.section("access-log").read("file", value::access_log);
-    let routing = Routing::read(root);
+    let clients = client::read(root);
+    let credentials = credential::read(root);
+    let routing = Routing::read(root, Names::read(root));
+    let clients = clients?;
+    rules::warn(root, &clients, &routing.routes);
     let (listeners, records) = (listeners?, records?.unwrap_or_default());
     Ok(Options {
         https: listeners.https,
@@ -79,6 +84,8 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
         workers: count?.flatten(),
         pin: pin?.unwrap_or(true),
         routes: routing.routes,
+        clients,
+        credentials: credentials?,
         upstreams: routing.upstreams.into_iter().map(|upstream| with_records(upstream, records)).collect(),
         timeouts,
         limits,

@@ -283,6 +283,19 @@ impl<'a> Section<'a> {
         sections
     }
 
+    /// The strings that `key` has in each table of a list, without a word about what is wrong with them.
+    pub(super) fn strings_in(&self, list: &str, key: &str) -> Vec<Option<String>> {
+        let items = self.value(list).and_then(|value| value.get_ref().as_array());
+        let string =
+            |item: &Spanned<DeValue<'_>>| Some(item.get_ref().as_table()?.get(key)?.get_ref().as_str()?.to_string());
+        items.into_iter().flat_map(|items| items.iter()).map(string).collect()
+    }
+
+    /// Whether `key` is a list with nothing in it.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        self.value(key).and_then(|value| value.get_ref().as_array()).is_some_and(|items| items.is_empty())
+    }
+
     fn value(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {
         debug_assert!(
             keys::children(&self.path).any(|known| known.name() == key),

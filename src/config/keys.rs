@@ -1,6 +1,12 @@
 //! Every key of the configuration file, once: what is accepted, suggested and printed all come from this table.
 
+mod print;
+mod slips;
+
 use std::time::Duration;
+
+pub use print::default_file;
+pub use slips::unknown;
 
 use crate::limits;
 use crate::proxy::{Limits, Timeouts};
@@ -21,7 +27,7 @@ pub struct Key {
 pub enum Value {
     /// A table; a list of tables if the path ends in `[]`.
     Section,
-    /// A list of tables which the default file shows commented out.
+    /// A table or a list of tables which the default file shows commented out.
     Alternative,
     /// TOML of the default.
     Default(&'static str),
@@ -29,6 +35,8 @@ pub enum Value {
     Example(&'static str),
     /// TOML of an example that the default file shows commented out; the default depends on other keys.
     Derived(&'static str),
+    /// TOML of an example that the default file shows commented out, for what is not there by default.
+    Choice(&'static str),
     /// A time; the default is the option struct's own.
     Timeout(fn(&mut Timeouts) -> &mut Duration),
     /// A bound; the default is the option struct's own.
@@ -184,12 +192,95 @@ pub const KEYS: &[Key] = &[
     ),
     section("access-log", "One JSON line a request. Signatures, tokens and cookies never appear in it."),
     default("access-log.file", r#""-""#, "A file to append to, \"-\" for standard output, or \"off\"."),
+    alternative(
+        "credential[]",
+        "Credentials that routes with mode = \"re-sign\" sign with. They are renewed in time and never written down.\n\
+         Without profile and process they come from where AWS's own tools look: the environment, the default profile\n\
+         (with SSO), a web identity, the container's endpoint (ECS, EKS), the instance's metadata (IMDSv2).",
+    ),
+    example("credential[].name", r#""media-role""#, "What routes call them."),
+    example("credential[].profile", r#""studio""#, "Only this profile of the AWS configuration files."),
+    example(
+        "credential[].process",
+        r#""/usr/bin/aws_signing_helper credential-process --role-arn ...""#,
+        "A command line that prints credentials (credential_process), such as IAM Roles Anywhere's helper.",
+    ),
+    example("credential[].region", r#""us-west-2""#, "The region of STS. Needed where there is a role."),
+    alternative(
+        "credential[].role[]",
+        "A role to take on with these credentials (AssumeRole). Several are a chain, in this order.",
+    ),
+    example("credential[].role[].arn", r#""arn:aws:iam::123456789012:role/FilmgateMedia""#, "The role."),
+    example("credential[].role[].external-id", r#""studio-7f3a""#, "What the role's owner wants to hear."),
+    default("credential[].role[].session-name", r#""filmgate""#, "What CloudTrail calls the session."),
+    default(
+        "credential[].role[].duration",
+        r#""1h""#,
+        "How long credentials are valid: 15m to what the role allows, at most 12h; 1h behind another role.",
+    ),
+    example(
+        "credential[].role[].policy-file",
+        r#""/etc/filmgate/session-policy.json""#,
+        "A session policy: what is not in it is not allowed, whatever the role allows.",
+    ),
+    default("credential[].role[].policy-arns", "[]", "Managed policies that narrow the role in the same way."),
+    example("credential[].role[].tags", r#"{ project = "feature" }"#, "Session tags."),
+    default("credential[].role[].transitive-tags", "[]", "Keys of tags that later roles of the chain are given too."),
+    example("credential[].role[].source-identity", r#""filmgate""#, "Who is behind the session, for all of the chain."),
+    alternative("credential[].sts", "How STS is reached for these roles. Every key may be left out."),
+    example(
+        "credential[].sts.endpoint",
+        r#""https://vpce-1.sts.us-west-2.vpce.amazonaws.com""#,
+        "An interface endpoint, for example; else STS of the region.",
+    ),
+    example("credential[].sts.ca-file", r#""/etc/filmgate/sts-ca.pem""#, "PEM roots to trust instead of the system's."),
+    alternative("client[]", "Somebody who may use routes with mode = \"re-sign\". Repeat [[client]] for each."),
+    example("client[].name", r#""render-farm""#, "What rules and logs call the client."),
+    example(
+        "client[].access-key",
+        r#""AKRENDER0001""#,
+        "The id of the key it signs its requests and links with (signature version 4). A client without one is trusted\n\
+         without a signature: it needs addresses or certificate-names, may present links that somebody else signed, and\n\
+         may get and put objects only.",
+    ),
+    example("client[].secret-file", r#""/etc/filmgate/clients/render-farm""#, "The key's secret; chmod go= the file."),
+    choice("client[].secret-credential", r#""render-farm""#, "Instead of secret-file: a credential systemd loads."),
+    choice(
+        "client[].session-token-file",
+        r#""/etc/filmgate/clients/render-farm-token""#,
+        "A token that its requests have to carry besides.",
+    ),
+    choice("client[].addresses", r#"["10.0.0.0/8", "fd00::/8"]"#, "It comes from there only."),
+    choice(
+        "client[].certificate-names",
+        r#"["*.render.mystudio.com", "CN=farm"]"#,
+        "It has a certificate of tls.client-ca-file with one of these names.",
+    ),
+    choice("client[].not-before", r#""2026-01-01T00:00:00Z""#, "It is nobody before."),
+    choice("client[].not-after", r#""2027-01-01T00:00:00Z""#, "It is nobody from then on."),
     section("route[]", "One bucket and the names artists reach it by. Repeat [[route]] for each bucket."),
     example("route[].hosts", r#"["s3-proxy.mystudio.com"]"#, "Names clients use; no port, no wildcard."),
     default("route[].default", "false", "Whether names that no route lists come here too; for one route at most."),
     example("route[].bucket", r#""mystudio-media""#, "The bucket."),
+    choice(
+        "route[].buckets",
+        r#"["mystudio-media", "mystudio-plates"]"#,
+        "Instead of bucket, with mode = \"re-sign\": an S3 endpoint. Clients write https://HOST/BUCKET/KEY or\n\
+         https://BUCKET.HOST/KEY.",
+    ),
     example("route[].region", r#""us-west-2""#, "The bucket's region."),
-    default("route[].mode", r#""pass-through""#, "\"pass-through\": the client's signature travels to S3 unchanged."),
+    default(
+        "route[].mode",
+        r#""pass-through""#,
+        "\"pass-through\": the client's signature travels to S3 unchanged. \"re-sign\": the gate finds out which [[client]]\n\
+         asks, decides by [[route.allow]] and [[route.deny]], and signs with a [[credential]] of its own.",
+    ),
+    choice("route[].credential", r#""media-role""#, "With mode = \"re-sign\": the name of the credential that signs."),
+    default(
+        "route[].verify-payload",
+        "false",
+        "With mode = \"re-sign\": whether bodies are compared with the digest that was signed here, too; S3 always does.",
+    ),
     section(
         "route[].upstream",
         "How S3 is reached. Every key may be left out: connect, server-name and host then follow from\n\
@@ -214,7 +305,12 @@ pub const KEYS: &[Key] = &[
     derived(
         "route[].upstream.host",
         r#""mystudio-media.s3.us-west-2.amazonaws.com""#,
-        "The Host that was signed; \"keep\" passes on the client's own.",
+        "The Host that was signed; \"keep\" passes on the client's own. {bucket} stands for the bucket.",
+    ),
+    default(
+        "route[].upstream.style",
+        r#""virtual""#,
+        "With mode = \"re-sign\", where S3 wants the bucket: \"virtual\" (BUCKET.HOST/KEY) or \"path\" (HOST/BUCKET/KEY).",
     ),
     default(
         "route[].upstream.allow-plaintext",
@@ -232,6 +328,36 @@ pub const KEYS: &[Key] = &[
         r#""1.3""#,
         "Newest TLS version offered: \"1.2\" or \"1.3\". Some endpoints drop a TLS 1.3 hello.",
     ),
+    alternative(
+        "route[].allow[]",
+        "With mode = \"re-sign\": what clients may do. Nothing is allowed that no rule allows. Repeat for each rule.",
+    ),
+    example("route[].allow[].clients", r#"["render-farm"]"#, "Names; \"*\" for every client with an access key."),
+    example(
+        "route[].allow[].operations",
+        r#"["read", "list", "PutObject"]"#,
+        "Names of the S3 API, or groups of them: read, write, delete, list, multipart.",
+    ),
+    default("route[].allow[].prefixes", r#"[""]"#, "Beginnings of keys, such as \"shots/\"."),
+    default(
+        "route[].allow[].features",
+        "[]",
+        "What else they may make use of, for it is dangerous: copy, acl, encryption, tagging, versions, object-lock,\n\
+         bypass-governance, storage-class, redirect, bucket-config, restore, select, request-payer, bulk-delete,\n\
+         post-form, torrent.",
+    ),
+    alternative(
+        "route[].deny[]",
+        "What is denied whatever a rule allows. Every key may be left out, and then means all.",
+    ),
+    choice("route[].deny[].clients", r#"["render-farm"]"#, "Names; \"*\" for everybody."),
+    choice("route[].deny[].operations", r#"["delete"]"#, "As above; one that is forbidden is so in all its forms."),
+    choice(
+        "route[].deny[].prefixes",
+        r#"["masters/"]"#,
+        "As above; a listing that would show such keys is denied too.",
+    ),
+    choice("route[].deny[].features", r#"["acl"]"#, "Requests that make use of one of them."),
 ];
 
 impl Key {
@@ -270,7 +396,7 @@ impl Key {
                 Some(format!("\"{}\"", in_seconds(time)))
             }
             Value::Limit(limit) => Some(limit.toml((limit.get)(&Limits::default()))),
-            Value::Section | Value::Alternative | Value::Example(_) | Value::Derived(_) => None,
+            Value::Section | Value::Alternative | Value::Example(_) | Value::Derived(_) | Value::Choice(_) => None,
         }
     }
 }
@@ -341,93 +467,12 @@ pub fn children(parent: &str) -> impl Iterator<Item = &'static Key> {
     KEYS.iter().filter(move |key| key.parent() == parent)
 }
 
-/// What to say about `name`, which is not known inside `parent`.
-#[must_use]
-pub fn unknown(parent: &str, name: &str) -> String {
-    let quoted = name.escape_debug();
-    let wanted = name.to_ascii_lowercase().replace('_', "-");
-    if let Some(key) = children(parent)
-        .filter(|key| key.name() == wanted || closeness(key, &wanted).is_some())
-        .min_by_key(|key| closeness(key, &wanted))
-    {
-        return format!("unknown key `{quoted}`; did you mean `{}`?", key.name());
-    }
-    if let Some(home) = KEYS.iter().find(|key| key.name() == wanted).and_then(|key| find(key.parent())) {
-        return format!("unknown key `{quoted}` here; it belongs in {}", home.header());
-    }
-    let known: Vec<_> = children(parent).map(Key::name).collect();
-    format!("unknown key `{quoted}`; known here: {}", known.join(", "))
-}
-
-/// Typing slips between `wanted` and the key's name, if few enough to be slips.
-fn closeness(key: &Key, wanted: &str) -> Option<usize> {
-    let slips_max = (1 + key.name().len() / 3).min(3);
-    let length_gap = key.name().len().abs_diff(wanted.chars().count());
-    if length_gap > slips_max {
-        return None;
-    }
-    Some(slips(key.name(), wanted)).filter(|slips| *slips <= slips_max)
-}
-
-/// Levenshtein distance: letters to insert, delete or replace.
-fn slips(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, from) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, to) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(from != *to);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
-}
-
-/// The commented file with every key, as `filmgate print-default` prints it.
-#[must_use]
-pub fn default_file() -> String {
-    let mut out = String::from("# filmgate configuration. Every value here is the default, except the names of your\n");
-    out.push_str("# studio: tls.certificate, tls.private-key and the [[route]] keys hosts, bucket and region.\n");
-    let mut commented = false;
-    for key in KEYS {
-        if key.is_section() {
-            commented = matches!(key.value, Value::Alternative);
-            out.push('\n');
-            push_about(&mut out, key.about);
-            push_line(&mut out, commented, &key.header());
-            continue;
-        }
-        push_about(&mut out, key.about);
-        let (commented, toml) = match &key.value {
-            Value::Derived(toml) => (true, (*toml).to_string()),
-            Value::Example(toml) => (commented, (*toml).to_string()),
-            _ => (commented, key.default_toml().unwrap_or_default()),
-        };
-        push_line(&mut out, commented, &format!("{} = {toml}", key.name()));
-    }
-    out
-}
-
-fn push_about(out: &mut String, about: &str) {
-    for line in about.lines() {
-        out.push_str("# ");
-        out.push_str(line);
-        out.push('\n');
-    }
-}
-
-fn push_line(out: &mut String, commented: bool, line: &str) {
-    if commented {
-        out.push('#');
-    }
-    out.push_str(line);
-    out.push('\n');
-}
-
 const fn section(path: &'static str, about: &'static str) -> Key {
     Key { path, value: Value::Section, about }
+}
+
+const fn alternative(path: &'static str, about: &'static str) -> Key {
+    Key { path, value: Value::Alternative, about }
 }
 
 const fn default(path: &'static str, toml: &'static str, about: &'static str) -> Key {
@@ -442,6 +487,10 @@ const fn derived(path: &'static str, toml: &'static str, about: &'static str) ->
     Key { path, value: Value::Derived(toml), about }
 }
 
+const fn choice(path: &'static str, toml: &'static str, about: &'static str) -> Key {
+    Key { path, value: Value::Choice(toml), about }
+}
+
 const fn wait(path: &'static str, field: fn(&mut Timeouts) -> &mut Duration, about: &'static str) -> Key {
     Key { path, value: Value::Timeout(field), about }
 }
@@ -449,15 +498,6 @@ const fn wait(path: &'static str, field: fn(&mut Timeouts) -> &mut Duration, abo
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn slips_are_counted() {
-        let cases =
-            [("listen", "listn", 1), ("listen", "listen", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3)];
-        for (left, right, expected) in cases {
-            assert_eq!(slips(left, right), expected, "{left} {right}");
-        }
-    }
 
     #[test]
     fn every_key_stands_in_a_section_of_the_table_and_only_once() {

@@ -1,15 +1,18 @@
 //! What was typed, turned into options.
 //!
 //! [`keys`] is the one table of everything that may be written; [`file`] reads a document against it and remembers
-//! where each value stood; [`check`], `route` and `value` turn values into the option structs of other modules and
+//! where each value stood; [`check`], `route`, `credential` and `value` turn values into the option structs of other modules and
 //! gather every problem on the way; [`probe`] looks at the files those options name.
 
 pub mod check;
 pub mod cli;
+mod client;
+mod credential;
 pub mod file;
 pub mod keys;
 pub mod probe;
 mod route;
+mod rules;
 mod value;
 
 use std::fmt;

@@ -1,11 +1,13 @@
 //! The files that options name: are they there, readable and what they should be?
 
+use std::env;
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Problem, Severity};
+use crate::creds::{self, CredentialOptions, Source};
 use crate::server::{AccessLog, Options};
 use crate::tls::config::{self, Identity, ServerOptions, TlsConfigError};
 
@@ -38,6 +40,9 @@ pub fn probe(options: &Options) -> Vec<Problem> {
             note(&mut problems, &format!("route[{route}].upstream.tls.ca-file"), usable);
         }
     }
+    for (index, credential) in options.credentials.iter().enumerate() {
+        probe_credential(&mut problems, &format!("credential[{index}]"), credential);
+    }
     if let AccessLog::File(path) = &options.access_log {
         note(&mut problems, "access-log.file", can_hold_file(path));
     }
@@ -60,6 +65,48 @@ fn probe_identity(problems: &mut Vec<Problem>, key: &str, tls: &ServerOptions, i
     if let Some(message) = open_to_all(&identity.private_key) {
         problems.push(Problem { severity: Severity::Warning, key: private_key_key, line: None, message });
     }
+}
+
+fn probe_credential(problems: &mut Vec<Problem>, key: &str, options: &CredentialOptions) {
+    for (index, role) in options.roles.iter().enumerate() {
+        if let Some(path) = &role.policy_file {
+            note(problems, &format!("{key}.role[{index}].policy-file"), creds::session_policy(path).map(drop));
+        }
+    }
+    if options.sts.ca_file.is_some() {
+        note(problems, &format!("{key}.sts.ca-file"), creds::sts_roots(&options.sts));
+    }
+    let keys = match options.source {
+        Source::Chain | Source::Profile(_) => shared_credentials_file().filter(|path| path.exists()),
+        Source::Process(_) => None,
+    };
+    if let Some(message) = keys.and_then(|path| secret_file_problem(&path)) {
+        problems.push(Problem { severity: Severity::Warning, key: key.to_string(), line: None, message });
+    }
+}
+
+/// AWS SDKs and tools reference, "Location of the shared config and credentials files".
+fn shared_credentials_file() -> Option<PathBuf> {
+    let named = env::var_os("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
+    named.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".aws/credentials")))
+}
+
+/// What is wrong with a file that holds a secret: it cannot be read, or others can read it as well.
+#[must_use]
+pub fn secret_file_problem(path: &Path) -> Option<String> {
+    let found = match fs::File::open(path).and_then(|file| file.metadata()) {
+        Ok(found) => found,
+        Err(error) => return Some(because(path, &error)),
+    };
+    let shown = path.display();
+    if !found.is_file() {
+        return Some(format!("{shown} is no ordinary file"));
+    }
+    if found.len() == 0 {
+        return Some(format!("{shown} is empty"));
+    }
+    let is_open = found.permissions().mode() & 0o077 != 0;
+    is_open.then(|| format!("{shown} holds a secret and is open to its group or to others; run chmod go= {shown}"))
 }
 
 fn is_about_key(error: &TlsConfigError, private_key: &Path) -> bool {

@@ -1,14 +1,18 @@
-//! Routes and the upstreams behind them.
+//! Routes: names, buckets, and who may do what.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::net::Ipv4Addr;
 
 use super::file::{Entry, Refused, Section, flag, text};
-use super::value::{self, Address, Endpoint};
+use super::rules::{self, Names};
+use super::value;
 use crate::limits;
-use crate::policy::route::{Mode, Route, UpstreamHost};
+use crate::policy::route::{Mode, ReSign, Route};
+use crate::policy::rules::Rules;
 use crate::proxy::upstream::UpstreamOptions;
-use crate::tls::config::{ClientOptions, Records, Version};
+use upstream::{Reached, Wanted};
+
+mod upstream;
 
 /// Routes in the order of the file, and the upstreams they share.
 #[derive(Default)]
@@ -18,12 +22,20 @@ pub(super) struct Routing {
     /// Who claimed a name first.
     claims: HashMap<String, String>,
     default: Option<String>,
+    names: Names,
+}
+
+/// What a route needs to sign anew.
+struct Signing {
+    credential: usize,
+    rules: Rules,
+    verify_payload: bool,
 }
 
 impl Routing {
-    /// Every `[[route]]` of the document.
-    pub(super) fn read(root: &Section<'_>) -> Self {
-        let mut routing = Self::default();
+    /// Every `[[route]]` of the document, which may speak of `names`.
+    pub(super) fn read(root: &Section<'_>, names: Names) -> Self {
+        let mut routing = Self { names, ..Self::default() };
         let sections = root.sections("route");
         if sections.is_empty() {
             root.error("route", "there is no [[route]]; a gate needs one, with hosts, bucket and region");
@@ -41,31 +53,85 @@ impl Routing {
     }
 
     fn route(&mut self, section: &Section<'_>) -> Result<Route, Refused> {
-        let bucket = section.require("bucket", value::bucket);
+        let signs_anew = section.read("mode", value::signs_anew).map(|mode| mode.unwrap_or(false));
+        let buckets = buckets(section, signs_anew != Ok(false));
         let region = section.require("region", value::region);
-        let mode = section.read("mode", value::mode);
+        let signing = self.signing(section, signs_anew);
         let default = section.read("default", flag);
         let hosts = self.hosts(section, default != Ok(Some(false)));
         if default == Ok(Some(true)) {
             self.claim_default(section);
         }
-        if bucket.as_ref().is_ok_and(|bucket| bucket.contains('.')) {
+        let buckets_known = buckets.as_deref().unwrap_or_default();
+        if buckets_known.iter().any(|bucket| bucket.contains('.')) {
             section.warning(
-                "bucket",
+                if section.has("buckets") { "buckets" } else { "bucket" },
                 "a bucket name with dots is not covered by S3's wildcard certificates, and ShotGrid does not support it",
             );
         }
-        let upstream = upstream(&section.section("upstream"), bucket.as_deref().ok(), region.as_deref().ok());
-        let (options, host) = upstream?;
+        let is_endpoint = section.has("buckets");
+        if let (Ok(hosts), true) = (&hosts, is_endpoint) {
+            self.claim_buckets(section, hosts, buckets_known);
+        }
+        let wanted = Wanted {
+            buckets: buckets_known,
+            region: region.as_deref().ok(),
+            is_endpoint,
+            signs_anew: signs_anew.unwrap_or(true),
+        };
+        let Reached { options, host, buckets: named, service_host, style } =
+            upstream::read(&section.section("upstream"), wanted)?;
+        let bucket = buckets?.join(", ");
+        let mode = match signing? {
+            None => Mode::PassThrough,
+            Some(Signing { credential, rules, verify_payload }) => Mode::ReSign(Box::new(ReSign {
+                credential,
+                buckets: named,
+                is_endpoint,
+                style,
+                service_host,
+                rules,
+                verify_payload,
+            })),
+        };
         Ok(Route {
             hosts: hosts?,
             default: default?.unwrap_or(false),
-            bucket: bucket?,
+            bucket,
             region: region?,
-            mode: mode?.unwrap_or(Mode::PassThrough),
+            mode,
             host,
             upstream: self.share(options),
         })
+    }
+
+    /// What a route needs to sign anew, or a word about what it does not need.
+    fn signing(&self, section: &Section<'_>, signs_anew: Result<bool, Refused>) -> Result<Option<Signing>, Refused> {
+        let credential = section.read("credential", value::credential_name);
+        let verify_payload = section.read("verify-payload", flag);
+        let rules = rules::read(section, &self.names);
+        if !signs_anew? {
+            for key in ["credential", "verify-payload", "allow", "deny"] {
+                if section.has(key) {
+                    let message = "it has no effect: the mode is \"pass-through\", where S3 alone decides; write mode = \
+                                   \"re-sign\", or remove it";
+                    section.error(key, message);
+                }
+            }
+            return Ok(None);
+        }
+        let credential = match credential? {
+            Some(name) => {
+                let known = self.names.credentials.iter().position(|known| known.as_deref() == Some(&name));
+                known.ok_or_else(|| section.error("credential", format!("no [[credential]] is called {name:?}")))
+            }
+            None => Err(section.missing("credential")),
+        };
+        if !section.has("allow") || section.is_empty_list("allow") {
+            let message = "missing; nothing is allowed that no rule allows: write at least one [[route.allow]]";
+            return Err(section.error("allow", message));
+        }
+        Ok(Some(Signing { credential: credential?, rules: rules?, verify_payload: verify_payload?.unwrap_or(false) }))
     }
 
     fn hosts(&mut self, section: &Section<'_>, may_be_empty: bool) -> Result<Vec<String>, Refused> {
@@ -92,6 +158,22 @@ impl Routing {
         Ok(hosts)
     }
 
+    /// The names by which clients reach single buckets of an endpoint.
+    fn claim_buckets(&mut self, section: &Section<'_>, hosts: &[String], buckets: &[String]) {
+        for host in hosts.iter().filter(|host| !host.starts_with('[') && host.parse::<Ipv4Addr>().is_err()) {
+            for bucket in buckets {
+                let name = format!("{bucket}.{host}");
+                let place = section.place("buckets");
+                if let Some(earlier) = self.claims.get(&name) {
+                    let message =
+                        format!("{name:?} would lead here and already leads to {earlier}; a name has one route");
+                    section.report().error(&place, message);
+                }
+                self.claims.insert(name, place.key);
+            }
+        }
+    }
+
     fn claim_default(&mut self, section: &Section<'_>) {
         let place = section.place("default");
         if let Some(earlier) = &self.default {
@@ -112,136 +194,27 @@ impl Routing {
     }
 }
 
-/// How one route's bucket is reached, and the Host it gets to see.
-fn upstream(
-    section: &Section<'_>,
-    bucket: Option<&str>,
-    region: Option<&str>,
-) -> Result<(UpstreamOptions, UpstreamHost), Refused> {
-    let endpoint = section.read("endpoint", value::endpoint);
-    let derived = match (bucket, region, endpoint) {
-        (Some(bucket), Some(region), Ok(endpoint)) => derive(section, bucket, region, endpoint),
-        _ => Err(Refused),
-    };
-    let connect = connect(section);
-    let plain = plain(section, &connect);
-    let server_name = section.read("server-name", value::server_name);
-    let host = section.read("host", value::upstream_host);
-    let tls = section.section("tls");
-    let ca_file = tls.read("ca-file", |value| text(value).map(str::to_string));
-    let max_version = tls.read("max-version", value::version);
-    if plain == Ok(true) && (section.has("server-name") || tls.is_present()) {
-        section.warning("connect", "server-name and tls have no effect on a plain http:// upstream");
-    }
-    if endpoint == Ok(Some(Endpoint::Global)) {
-        warn_of_interface_endpoint(section, &connect);
-    }
-
-    let (connect, plain, server_name, host) = (connect?, plain?, server_name?, host?);
-    let (ca_file, max_version) = (ca_file?, max_version?);
-    let derived_or = |typed: Option<String>| typed.map_or_else(|| derived.clone(), Ok);
-    let server_name = derived_or(server_name)?;
-    let host = match host {
-        Some(host) => host,
-        None => UpstreamHost::Replace(derived_or(None)?),
-    };
-    let connect: Vec<(String, u16)> = match connect {
-        Some(entries) => entries.into_iter().map(|entry| (entry.value.host, entry.value.port)).collect(),
-        None => vec![(derived_or(None)?, 443)],
-    };
-    let name = name(&connect, (!plain).then_some(&server_name));
-    let tls = (!plain).then(|| ClientOptions {
-        server_name,
-        ca_file: ca_file.filter(|file| !file.is_empty()).map(PathBuf::from),
-        max_version: max_version.unwrap_or(Version::Tls13),
-        records: Records::default(),
-    });
-    Ok((UpstreamOptions { name, connect, tls }, host))
-}
-
-/// Where to connect, if it is written down.
-fn connect(section: &Section<'_>) -> Result<Option<Vec<Entry<Address>>>, Refused> {
-    let Some(entries) = section.list("connect", value::address)? else { return Ok(None) };
-    if entries.is_empty() {
-        return Err(section.error("connect", "nowhere to connect to; remove the line for the default"));
-    }
-    if entries.len() > limits::UPSTREAM_ADDRESSES_MAX {
-        let message = format!("{} entries are more than {}", entries.len(), limits::UPSTREAM_ADDRESSES_MAX);
-        return Err(section.error("connect", message));
-    }
-    let mut doubled = Ok(());
-    for (index, entry) in entries.iter().enumerate() {
-        if entries[..index].iter().any(|earlier| earlier.value == entry.value) {
-            doubled = Err(section.report().error(&entry.place, "listed twice"));
+/// The bucket or the buckets of a route.
+fn buckets(section: &Section<'_>, may_be_many: bool) -> Result<Vec<String>, Refused> {
+    let one = section.read("bucket", |value| text(value).and_then(value::bucket));
+    let many = section.list("buckets", value::bucket);
+    match (one?, many?) {
+        (Some(_), Some(_)) => {
+            Err(section.error("buckets", "write either bucket, or buckets for an S3 endpoint, not both"))
         }
-    }
-    doubled.map(|()| Some(entries))
-}
-
-/// Whether the upstream is plain HTTP. That takes two things that agree: `http://` in front of every entry, and
-/// `allow-plaintext`.
-fn plain(section: &Section<'_>, connect: &Result<Option<Vec<Entry<Address>>>, Refused>) -> Result<bool, Refused> {
-    let allowed = section.read("allow-plaintext", flag)?.unwrap_or(false);
-    let entries = connect.as_ref().map_err(|refused| *refused)?.as_deref().unwrap_or_default();
-    let Some(first) = entries.iter().find(|entry| entry.value.plain) else {
-        if allowed {
-            let message = "nothing in connect begins with http://, so TLS would be used; remove this line, or write \
-                           http:// in front of every entry";
-            return Err(section.error("allow-plaintext", message));
+        (None, Some(_)) if !may_be_many => {
+            Err(section.error("buckets", "only with mode = \"re-sign\"; else a route has one bucket"))
         }
-        return Ok(false);
-    };
-    if let Some(other) = entries.iter().find(|entry| !entry.value.plain) {
-        let message = "this entry is TLS while another is http://; an upstream is one or the other";
-        return Err(section.report().error(&other.place, message));
-    }
-    if !allowed {
-        let message = "http:// carries media and signed links readable by the network; write https://, or add \
-                       allow-plaintext = true to [route.upstream] if that is meant";
-        return Err(section.report().error(&first.place, message));
-    }
-    Ok(true)
-}
-
-/// The name S3 gives the bucket (S3 user guide, "Virtual hosting of buckets").
-fn derive(section: &Section<'_>, bucket: &str, region: &str, endpoint: Option<Endpoint>) -> Result<String, Refused> {
-    let domain = PARTITIONS.iter().find(|(prefix, _)| region.starts_with(prefix));
-    let domain = domain.map_or("amazonaws.com", |(_, domain)| domain);
-    match endpoint.unwrap_or(Endpoint::Regional) {
-        Endpoint::Regional => Ok(format!("{bucket}.s3.{region}.{domain}")),
-        Endpoint::Dualstack => Ok(format!("{bucket}.s3.dualstack.{region}.{domain}")),
-        Endpoint::Global if domain == "amazonaws.com" && !region.starts_with("us-gov-") => {
-            Ok(format!("{bucket}.s3.{domain}"))
+        (None, Some(many)) if many.is_empty() => Err(section.error("buckets", "the list is empty; write at least one")),
+        (None, Some(many)) => {
+            for (index, entry) in many.iter().enumerate() {
+                if many[..index].iter().any(|earlier| earlier.value == entry.value) {
+                    return Err(section.report().error(&entry.place, "listed twice"));
+                }
+            }
+            Ok(many.into_iter().map(|entry| entry.value).collect())
         }
-        Endpoint::Global => {
-            Err(section.error("endpoint", format!("{region} has no global S3 name; write \"regional\"")))
-        }
+        (Some(bucket), None) => Ok(vec![bucket]),
+        (None, None) => Err(section.missing("bucket")),
     }
 }
-
-/// S3 user guide, "Accessing Amazon S3 interface endpoints": the legacy global name is not served by them.
-fn warn_of_interface_endpoint(section: &Section<'_>, connect: &Result<Option<Vec<Entry<Address>>>, Refused>) {
-    let Ok(Some(entries)) = connect else { return };
-    if let Some(entry) = entries.iter().find(|entry| entry.value.host.contains(".vpce.")) {
-        section.report().warning(
-            &entry.place,
-            "AWS does not support the legacy global S3 name on interface endpoints; if links fail here, connect to an \
-             in-VPC hop that uses a gateway endpoint",
-        );
-    }
-}
-
-/// What logs call an upstream: the name its certificate carries and the way there.
-fn name(connect: &[(String, u16)], server_name: Option<&String>) -> String {
-    let Some((host, port)) = connect.first() else { return String::new() };
-    let usual_port = if server_name.is_some() { 443 } else { 80 };
-    let bracketed = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-    let way = if *port == usual_port { bracketed } else { format!("{bracketed}:{port}") };
-    match server_name {
-        Some(name) if *name != way => format!("{name} via {way}"),
-        _ => way,
-    }
-}
-
-/// Regions outside `amazonaws.com`, by prefix.
-const PARTITIONS: &[(&str, &str)] = &[("cn-", "amazonaws.com.cn"), ("eusc-", "amazonaws.eu")];

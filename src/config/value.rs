@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::file::{kind, text};
 use super::keys::{Limit, Unit, in_bytes};
 use crate::pipe::Splice;
-use crate::policy::route::{Mode, UpstreamHost};
+use crate::policy::route::{Style, UpstreamHost};
 use crate::server::AccessLog;
 use crate::tls::config::{Kernel, Records, Version};
 
@@ -180,11 +180,21 @@ pub(super) fn access_log(value: &DeValue<'_>) -> Result<AccessLog, String> {
     }
 }
 
-/// What is done with a route's requests.
-pub(super) fn mode(value: &DeValue<'_>) -> Result<Mode, String> {
+/// Whether a route signs its requests anew.
+pub(super) fn signs_anew(value: &DeValue<'_>) -> Result<bool, String> {
     match text(value)? {
-        "pass-through" => Ok(Mode::PassThrough),
-        other => Err(format!("mode {other:?} is not available in this version; the only one is \"pass-through\"")),
+        "pass-through" => Ok(false),
+        "re-sign" => Ok(true),
+        other => Err(format!("{other:?} is no mode; write \"pass-through\" or \"re-sign\"")),
+    }
+}
+
+/// Where the upstream wants the bucket.
+pub(super) fn style(value: &DeValue<'_>) -> Result<Style, String> {
+    match text(value)? {
+        "virtual" => Ok(Style::Virtual),
+        "path" => Ok(Style::Path),
+        other => Err(format!("{other:?} is no style; write \"virtual\" (BUCKET.HOST) or \"path\" (HOST/BUCKET)")),
     }
 }
 
@@ -209,8 +219,7 @@ pub(super) fn splice(value: &DeValue<'_>) -> Result<Splice, String> {
 }
 
 /// A bucket's name, by S3's rules for general purpose buckets (S3 user guide, "Bucket naming rules").
-pub(super) fn bucket(value: &DeValue<'_>) -> Result<String, String> {
-    let name = text(value)?;
+pub(super) fn bucket(name: &str) -> Result<String, String> {
     let letter_or_digit = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let wrong = if name.contains("://") || name.contains('/') {
         "write the bucket's name alone, without s3:// and without a prefix"
@@ -234,6 +243,16 @@ pub(super) fn bucket(value: &DeValue<'_>) -> Result<String, String> {
         return Ok(name.to_string());
     };
     Err(format!("{name:?} is no S3 bucket name: {wrong}"))
+}
+
+/// What credentials are called.
+pub(super) fn credential_name(value: &DeValue<'_>) -> Result<String, String> {
+    let name = text(value)?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        return Err(format!("{name:?} is no name; it has up to 64 letters, digits, hyphens, underscores and dots"));
+    }
+    Ok(name.to_string())
 }
 
 /// A region's name, such as `us-west-2` or `us-gov-east-1`.
@@ -291,15 +310,19 @@ pub(super) fn address(typed: &str) -> Result<Address, String> {
     Ok(Address { plain, host, port: port.unwrap_or(if plain { 80 } else { 443 }) })
 }
 
-/// The Host for S3: `keep`, or a name with or without a port, which stays exactly as it is typed.
+/// The Host for S3: `keep`, or a name with or without a port, which stays exactly as it is typed but for
+/// [a bucket](BUCKET).
 pub(super) fn upstream_host(value: &DeValue<'_>) -> Result<UpstreamHost, String> {
     let typed = text(value)?;
     if typed == "keep" {
         return Ok(UpstreamHost::Keep);
     }
-    authority(typed).map_err(|wrong| format!("{typed:?}: {wrong}"))?;
+    authority(&typed.replacen(BUCKET, "bucket", 1)).map_err(|wrong| format!("{typed:?}: {wrong}"))?;
     Ok(UpstreamHost::Replace(typed.to_string()))
 }
+
+/// What stands for the bucket's name in a Host.
+pub(super) const BUCKET: &str = "{bucket}";
 
 /// The name in the TLS handshake: a DNS name or an IP address, without a port.
 pub(super) fn server_name(value: &DeValue<'_>) -> Result<String, String> {

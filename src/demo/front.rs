@@ -96,6 +96,8 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, demo: &
         timeouts: Timeouts { drain: DRAIN, ..Timeouts::default() },
         limits: Limits::default(),
         splice: Splice::default(),
+        clients: Vec::new(),
+        credentials: Vec::new(),
         access_log: AccessLog::File(directory.file(super::ACCESS_LOG_FILE)),
     }
 }

@@ -237,7 +237,7 @@ fn split_absolute(target: &[u8]) -> Option<(u16, &[u8], &[u8])> {
 }
 
 /// Largest length accepted: many readers count in signed 64-bit integers.
-pub(super) const LENGTH_MAX: u64 = i64::MAX as u64;
+pub(crate) const LENGTH_MAX: u64 = i64::MAX as u64;
 
 const CONTENT_LENGTH: &[u8] = b"content-length";
 const TRANSFER_ENCODING: &[u8] = b"transfer-encoding";

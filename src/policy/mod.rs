@@ -1,3 +1,7 @@
 //! Decisions.
 
+pub mod authorize;
+pub mod identity;
+pub mod network;
 pub mod route;
+pub mod rules;

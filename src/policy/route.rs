@@ -2,11 +2,89 @@
 
 use std::cmp::Ordering;
 
+use super::rules::Rules;
+
 /// What is done with a request of a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// The client's own signature travels to S3, byte for byte.
     PassThrough,
+    /// The gate finds out who asks, decides, and signs with credentials of its own.
+    ReSign(Box<ReSign>),
+}
+
+/// How a route's requests are signed anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReSign {
+    /// Index of the credentials that sign.
+    pub credential: usize,
+    /// The buckets. One, and the route's names stand for it; or else the route is an S3 endpoint.
+    pub buckets: Vec<Bucket>,
+    /// Whether the bucket is part of what the client asks for: `https://NAME/BUCKET/KEY` or `https://BUCKET.NAME/KEY`.
+    pub is_endpoint: bool,
+    /// Where the upstream wants the bucket.
+    pub style: Style,
+    /// The `Host` of requests for no bucket; `None` where there are none.
+    pub service_host: Option<String>,
+    /// Who may do what.
+    pub rules: Rules,
+    /// Whether the payload is checked against what was signed before the last of it goes upstream.
+    pub verify_payload: bool,
+}
+
+/// A bucket of a route that signs anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    /// Its name.
+    pub name: String,
+    /// The `Host` of requests for it.
+    pub host: String,
+}
+
+/// Where a bucket's name stands in a request ("Virtual hosting of buckets", Amazon S3 User Guide).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Style {
+    /// In the host.
+    #[default]
+    Virtual,
+    /// In front of the key.
+    Path,
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place<'a> {
+    /// The bucket; `None` for a request about all buckets.
+    pub bucket: Option<&'a Bucket>,
+    /// The key as received, without its slash; empty for the bucket itself.
+    pub key: &'a [u8],
+}
+
+impl Route {
+    /// What a request of this route for `path` is for, if the route has such a bucket. The route must be one that signs
+    /// anew, `resign` its way of doing so.
+    #[must_use]
+    pub fn place<'a>(&'a self, resign: &'a ReSign, authority: &[u8], path: &'a [u8]) -> Option<Place<'a>> {
+        let path = path.strip_prefix(b"/").unwrap_or(path);
+        if !resign.is_endpoint {
+            return Some(Place { bucket: resign.buckets.first(), key: path });
+        }
+        let name = host_of(authority);
+        let in_host = self.hosts.iter().find_map(|host| {
+            let (front, end) = name.split_at_checked(name.len().checked_sub(host.len())?)?;
+            if end.eq_ignore_ascii_case(host.as_bytes()) { front.strip_suffix(b".") } else { None }
+        });
+        if let Some(wanted) = in_host {
+            let bucket = resign.buckets.iter().find(|bucket| wanted.eq_ignore_ascii_case(bucket.name.as_bytes()))?;
+            return Some(Place { bucket: Some(bucket), key: path });
+        }
+        let end = path.iter().position(|&byte| byte == b'/').unwrap_or(path.len());
+        if end == 0 {
+            return path.is_empty().then_some(Place { bucket: None, key: path });
+        }
+        let bucket = resign.buckets.iter().find(|bucket| bucket.name.as_bytes() == &path[..end])?;
+        Some(Place { bucket: Some(bucket), key: path.get(end + 1..).unwrap_or_default() })
+    }
 }
 
 /// The `Host` S3 gets to see.
@@ -54,7 +132,14 @@ impl RouteTable {
         let mut names: Vec<(Box<[u8]>, usize)> = Vec::new();
         for (index, route) in routes.iter().enumerate() {
             for host in &route.hosts {
-                names.push((host.to_ascii_lowercase().into_bytes().into_boxed_slice(), index));
+                let host = host.to_ascii_lowercase();
+                if let Mode::ReSign(resign) = &route.mode
+                    && resign.is_endpoint
+                {
+                    let named = |bucket: &Bucket| format!("{}.{host}", bucket.name).into_bytes().into_boxed_slice();
+                    names.extend(resign.buckets.iter().map(|bucket| (named(bucket), index)));
+                }
+                names.push((host.into_bytes().into_boxed_slice(), index));
             }
         }
         names.sort();
@@ -194,6 +279,60 @@ mod tests {
         assert_eq!(table.find(b"b.example").unwrap().bucket, "second");
         assert_eq!(table.find(b"c.example").unwrap().bucket, "first");
         assert_eq!(table.routes().len(), 2);
+    }
+
+    fn endpoint() -> Route {
+        let bucket = |name: &str| Bucket { name: name.into(), host: format!("{name}.s3.us-west-2.amazonaws.com") };
+        let resign = ReSign {
+            credential: 0,
+            buckets: vec![bucket("media"), bucket("plates")],
+            is_endpoint: true,
+            style: Style::Virtual,
+            service_host: None,
+            rules: Rules::default(),
+            verify_payload: false,
+        };
+        Route { mode: Mode::ReSign(Box::new(resign)), ..route("", &["s3.studio.test"], false) }
+    }
+
+    #[test]
+    fn an_endpoint_finds_its_bucket_in_the_host_or_in_the_path() {
+        let table = RouteTable::new(vec![endpoint()]);
+        for (host, path, expected) in [
+            ("s3.studio.test", "/media/a/b", Some((Some("media"), "a/b"))),
+            ("S3.studio.test:443", "/plates/", Some((Some("plates"), ""))),
+            ("s3.studio.test", "/plates", Some((Some("plates"), ""))),
+            ("s3.studio.test", "/media//a", Some((Some("media"), "/a"))),
+            ("s3.studio.test", "/", Some((None, ""))),
+            ("s3.studio.test", "", Some((None, ""))),
+            ("s3.studio.test", "//a", None),
+            ("s3.studio.test", "/other/a", None),
+            ("s3.studio.test", "/medi%61/a", None),
+            ("s3.studio.test", "/Media/a", None),
+            ("media.s3.studio.test", "/a/b", Some((Some("media"), "a/b"))),
+            ("PLATES.s3.studio.test.", "/media/b", Some((Some("plates"), "media/b"))),
+        ] {
+            let route = table.find(host.as_bytes()).unwrap();
+            let Mode::ReSign(resign) = &route.mode else { unreachable!() };
+            let found = route.place(resign, host.as_bytes(), path.as_bytes());
+            let found = found.map(|place| {
+                (place.bucket.map(|bucket| bucket.name.as_str()), std::str::from_utf8(place.key).unwrap())
+            });
+            assert_eq!(found, expected, "{host}{path}");
+        }
+        for host in ["other.s3.studio.test", "xs3.studio.test", "a.media.s3.studio.test"] {
+            assert!(table.find(host.as_bytes()).is_none(), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_route_with_one_bucket_has_it_in_no_request() {
+        let mut route = endpoint();
+        let Mode::ReSign(resign) = &mut route.mode else { unreachable!() };
+        resign.is_endpoint = false;
+        let Mode::ReSign(resign) = &route.mode else { unreachable!() };
+        let place = route.place(resign, b"s3.studio.test", b"/plates/a").unwrap();
+        assert_eq!((place.bucket.unwrap().name.as_str(), place.key), ("media", &b"plates/a"[..]));
     }
 
     #[test]

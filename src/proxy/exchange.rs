@@ -1,5 +1,7 @@
 //! One request, from its head to its log line. Read [`line`] from top to bottom: that is what the gate does.
 
+mod signed;
+
 use std::time::Duration;
 
 use crate::access::AccessSink;
@@ -10,11 +12,12 @@ use crate::http::framing::{self, RequestBody, ResponseBody};
 use crate::http::head::{RequestHead, ResponseHead, Version};
 use crate::limits;
 use crate::link::{Dial, Link};
-use crate::policy::route::Route;
+use crate::policy::route::{Mode, Route};
 use crate::proxy::connection::Client;
 use crate::proxy::deliver::{Delivered, Delivery};
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::{self, After, Sending};
+use crate::proxy::identity::{Admitted, judge};
 use crate::proxy::relay::{self, Received, Transfer, Turn, Upload};
 use crate::proxy::reply::{self, Addressee};
 use crate::proxy::shard::Shard;
@@ -119,63 +122,11 @@ where
     }
     let route = shard.routes.find(request.authority).ok_or(ClientFault::UnknownHost)?;
     story.route(route);
-    let announced = forward::sending(request.head, request.block, request.body);
-    let _spool = if announced.is_none() { Some(shard.spool_room().await?) } else { None };
-    let (sending, spooled) = cx.settle_length(announced).await?;
-    let _room = shard.room().await?;
-    let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
-    let mut upload =
-        Upload::new(if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() }, first);
-    let _uploading = shard.carry(upload.reader.remaining());
-    let conversed = cx.converse(route, sending, &mut upload, head, story).await;
-    story.sent(upload.bytes);
-    let (lease, received, client_holds_back) = conversed?;
-    let (head, block) = (&*head, &received.buffer.filled()[..received.head_len]);
-    story.response(head, block);
-    let body = framing::response(head, block, request.method())
-        .map_err(|_| UpstreamFault::Malformed("the length of its response is ambiguous"))?;
-    let returning = forward::returning(body, request.head.version);
-    let keeps = request.keeps_alive
-        && received.request_complete
-        && !client_holds_back
-        && !cx.is_last
-        && !shard.is_draining()
-        && body != ResponseBody::UntilClose
-        && returning != forward::Returning::Unchunked;
-    let after = if keeps { After::Keep } else { After::Close };
-    let upstream_keeps = received.request_complete
-        && body != ResponseBody::UntilClose
-        && framing::keeps_alive(head.version, &head.fields, block);
-    let mut out = shard.buffers.take();
-    forward::response(&mut out, head, block, body, request.head.version, after)
-        .map_err(|_| UpstreamFault::Malformed("its response head cannot be passed on"))?;
-    let delivery = Delivery {
-        client: &cx.client.wire,
-        upstream: lease.wire(),
-        buffers: &shard.buffers,
-        pipes: &shard.pipes,
-        timeouts: &shard.timeouts,
-        returning,
-        is_error: head.status >= 400,
-    };
-    let mut delivered = Delivered::default();
-    let mut from = received.buffer;
-    from.consume(received.head_len);
-    let reader = Reader::from(body);
-    let _downloading = shard.carry(reader.remaining());
-    let result = delivery.run(out, from, reader, &mut delivered).await;
-    story.delivered(&mut delivered);
-    result?;
-    match (delivered.is_clean, upstream_keeps) {
-        (true, true) => lease.give_back(),
-        (true, false) => lease.close(),
-        (false, _) => drop(lease),
+    match &route.mode {
+        Mode::PassThrough => cx.carry(route, None, None, head, story).await,
+        // In a box: what it takes to sign would be part of every idle connection.
+        Mode::ReSign(resign) => Box::pin(cx.sign_and_carry(route, resign, head, story)).await,
     }
-    let (first_used, leftover) = match spooled {
-        Some(spooled) => (spooled.first_used, spooled.leftover),
-        None => (upload.first_used, upload.leftover),
-    };
-    Ok(Done { after, first_used, leftover })
 }
 
 /// One request and everything it meets.
@@ -189,21 +140,98 @@ struct Exchange<'a, L: Link, D: Dial, S: AccessSink> {
 }
 
 impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
-    /// Finds out how the body will travel; a length-less one is spooled.
-    async fn settle_length(&self, announced: Option<Sending>) -> Result<(Sending, Option<spool::Spooled>), Failure> {
-        if let Some(sending) = announced {
-            return Ok((sending, None));
+    /// From a request whose way is known to its answer. `admitted` is how it is signed, if the gate signs it; `spooled` its
+    /// body, if that had to be read to get here.
+    async fn carry(
+        &self,
+        route: &Route,
+        admitted: Option<&Admitted<'_>>,
+        spooled: Option<spool::Spooled>,
+        head: &mut ResponseHead,
+        story: &mut Story,
+    ) -> Result<Done, Failure> {
+        let (shard, request) = (self.shard, &self.request);
+        let announced = match spooled {
+            Some(ref spooled) => Some(Sending::Spooled(spooled.data.len() as u64)),
+            None => forward::sending(request.head, request.block, request.body),
+        };
+        let _spool = if announced.is_none() { Some(shard.spool_room().await?) } else { None };
+        let (sending, spooled) = match announced {
+            Some(sending) => (sending, spooled),
+            None => self.spool().await?,
+        };
+        let _room = shard.room().await?;
+        let first = spooled.as_ref().map_or(self.first, |spooled| &spooled.data);
+        let mut upload = Upload::new(
+            if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() },
+            first,
+        );
+        let _uploading = shard.carry(upload.reader.remaining());
+        let conversed = self.converse(route, admitted, sending, &mut upload, head, story).await;
+        story.sent(upload.bytes);
+        let (lease, received, client_holds_back) = conversed?;
+        let (head, block) = (&*head, &received.buffer.filled()[..received.head_len]);
+        story.response(head, block);
+        let body = framing::response(head, block, request.method())
+            .map_err(|_| UpstreamFault::Malformed("the length of its response is ambiguous"))?;
+        let returning = forward::returning(body, request.head.version);
+        let keeps = request.keeps_alive
+            && received.request_complete
+            && !client_holds_back
+            && !self.is_last
+            && !shard.is_draining()
+            && body != ResponseBody::UntilClose
+            && returning != forward::Returning::Unchunked;
+        let after = if keeps { After::Keep } else { After::Close };
+        let upstream_keeps = received.request_complete
+            && body != ResponseBody::UntilClose
+            && framing::keeps_alive(head.version, &head.fields, block);
+        let mut out = shard.buffers.take();
+        forward::response(&mut out, head, block, body, request.head.version, after)
+            .map_err(|_| UpstreamFault::Malformed("its response head cannot be passed on"))?;
+        let delivery = Delivery {
+            client: &self.client.wire,
+            upstream: lease.wire(),
+            buffers: &shard.buffers,
+            pipes: &shard.pipes,
+            timeouts: &shard.timeouts,
+            returning,
+            is_error: head.status >= 400,
+        };
+        let mut delivered = Delivered::default();
+        let mut from = received.buffer;
+        from.consume(received.head_len);
+        let reader = Reader::from(body);
+        let _downloading = shard.carry(reader.remaining());
+        let result = delivery.run(out, from, reader, &mut delivered).await;
+        story.delivered(&mut delivered);
+        result?;
+        match (delivered.is_clean, upstream_keeps) {
+            (true, true) => lease.give_back(),
+            (true, false) => lease.close(),
+            (false, _) => drop(lease),
         }
-        let request = &self.request;
-        let shard = self.shard;
-        let limit = shard.limits.spool_bytes_max;
+        let (first_used, leftover) = match spooled {
+            Some(spooled) => (spooled.first_used, spooled.leftover),
+            None => (upload.first_used, upload.leftover),
+        };
+        Ok(Done { after, first_used, leftover })
+    }
+
+    /// Reads a body that does not say how long it is.
+    async fn spool(&self) -> Result<(Sending, Option<spool::Spooled>), Failure> {
+        let spooled = self.read_body(self.shard.limits.spool_bytes_max).await?;
+        Ok((Sending::Spooled(spooled.data.len() as u64), Some(spooled)))
+    }
+
+    /// Reads the whole body, if it has no more than `limit` bytes.
+    async fn read_body(&self, limit: usize) -> Result<spool::Spooled, Failure> {
+        let (request, shard) = (&self.request, self.shard);
         if request.holds_back && limit > 0 {
             relay::say_continue(&self.client.wire, &shard.buffers, shard.timeouts.client_write).await?;
         }
         let reader = request.body.into();
-        let spooled =
-            spool::read(&self.client.wire, &shard.buffers, &shard.timeouts, reader, self.first, limit).await?;
-        Ok((Sending::Spooled(spooled.data.len() as u64), Some(spooled)))
+        spool::read(&self.client.wire, &shard.buffers, &shard.timeouts, reader, self.first, limit).await
     }
 
     /// Sends the request and gets the response head. A reused connection that died without a byte of response is
@@ -211,6 +239,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
     async fn converse(
         &self,
         route: &Route,
+        admitted: Option<&Admitted<'_>>,
         sending: Sending,
         upload: &mut Upload<'_>,
         head: &mut ResponseHead,
@@ -221,6 +250,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let mut holds_back = request.holds_back && !matches!(sending, Sending::Spooled(_));
         let body = upload.reader.clone();
         let has_second_try = request.is_repeatable() && upload.is_at_hand();
+        let mut moved = false;
         let mut reused = upstream.reuse(if has_second_try { Duration::MAX } else { limits::UPSTREAM_FRESH });
         loop {
             let lease = match reused.take() {
@@ -230,8 +260,14 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
             };
             story.upstream(lease.wire().peer(), lease.is_reused());
             let mut out = shard.buffers.take();
-            forward::request(&mut out, request.head, request.block, route, sending, holds_back)
-                .map_err(|_| ClientFault::Head(crate::http::head::HeadError::TooLarge))?;
+            let written = match admitted {
+                None => {
+                    forward::request(&mut out, request.head, request.block, route, sending, holds_back)
+                        .map_err(|_| ClientFault::Head(crate::http::head::HeadError::TooLarge))?;
+                    None
+                }
+                Some(admitted) => Some(self.write_signed(&mut out, admitted, sending, holds_back, upload)?),
+            };
             let turn = Turn::new(holds_back);
             let transfer = Transfer {
                 client: &self.client.wire,
@@ -241,7 +277,22 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 timeouts: &shard.timeouts,
             };
             match transfer.exchange(&turn, out, upload, head).await {
-                Ok(received) => return Ok((lease, received, turn.client_holds_back())),
+                Ok(mut received) => {
+                    if let (Some(admitted), Some(written)) = (admitted, written)
+                        && judge::is_telling(head.status)
+                        && let Some(region) =
+                            Box::pin(self.judge(admitted, &written, &lease, &mut received, head)).await?
+                    {
+                        // The storage did nothing, and the region is known now: again, if all of the body is still here.
+                        if upload.consumed || std::mem::replace(&mut moved, true) {
+                            return Err(UpstreamFault::Elsewhere(region).into());
+                        }
+                        *upload = Upload::new(body.clone(), upload.first);
+                        story.retried();
+                        continue;
+                    }
+                    return Ok((lease, received, turn.client_holds_back()));
+                }
                 Err(Failure::Upstream(UpstreamFault::Closed))
                     if lease.is_reused() && !turn.is_answered() && !upload.consumed && request.is_repeatable() =>
                 {
@@ -351,7 +402,7 @@ where
     if !row.is_answered() || story.is_answered() {
         return false;
     }
-    match reply::failure(client, shard, to, &row, story.id()).await {
+    match reply::failure(client, shard, to, &row, &failure.details(), story.id()).await {
         Ok(bytes) => {
             story.answered(row.status, bytes);
             true

@@ -13,6 +13,7 @@ use crate::access::{Party, Phase};
 use crate::http::framing::FramingError;
 use crate::http::head::HeadError;
 use crate::link::DialError;
+use crate::proxy::refusal::Refused;
 
 /// Everything that can go wrong between the first byte of a request and the last byte of its response, by who is at
 /// fault.
@@ -24,6 +25,8 @@ pub enum Failure {
     Upstream(UpstreamFault),
     /// The gate holds as much as it may.
     Overloaded,
+    /// The gate does not sign for it.
+    Refused(Box<Refused>),
 }
 
 /// What a client can do wrong.
@@ -76,6 +79,10 @@ pub enum UpstreamFault {
     TimedOut,
     /// Its answer is not HTTP/1.1.
     Malformed(&'static str),
+    /// It does not take the gate's own signature any more, and this is what it calls it.
+    Revoked(String),
+    /// It says that the bucket is in another region: which, if it says.
+    Elsewhere(String),
     /// It broke off in the middle of its response body. The client already has a head, so it gets a visible break
     /// instead of an answer.
     ResponseTruncated,
@@ -88,6 +95,12 @@ pub enum UpstreamFault {
 impl From<ClientFault> for Failure {
     fn from(fault: ClientFault) -> Self {
         Self::Client(fault)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(Box::new(refused))
     }
 }
 
@@ -138,6 +151,22 @@ impl Failure {
                 by: Party::Gate,
                 at: Phase::Route,
             },
+            Self::Refused(refused) => refused.row(),
+        }
+    }
+
+    /// Whether it lies in the request: then that is what the client is told, whatever else went wrong for it.
+    #[must_use]
+    pub fn is_of_the_request(&self) -> bool {
+        matches!(self, Self::Client(_) | Self::Refused(_))
+    }
+
+    /// What else the answer says, as elements of its XML.
+    #[must_use]
+    pub fn details(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Refused(refused) => refused.details(),
+            _ => Vec::new(),
         }
     }
 }
@@ -227,6 +256,15 @@ impl UpstreamFault {
                 format!("The storage did not answer in time. {tell}.").into()),
             Self::Malformed(why) => row(502, "InternalError", "upstream-malformed", Response,
                 format!("The storage's answer is not valid HTTP/1.1: {why}. {tell}.").into()),
+            Self::Revoked(code) => row(503, "ServiceUnavailable", "credentials-revoked", Response,
+                format!("The storage does not take the gate's own signature ({code}). {tell}: its credentials are being renewed, \
+                         and if that does not help the role was revoked or the gate's clock is wrong.").into()),
+            Self::Elsewhere(region) if region.is_empty() => row(502, "ServiceUnavailable", "redirected", Response,
+                format!("The storage sends this request somewhere else, where the gate does not go. {tell}: \
+                         are bucket, region and upstream of the route right?").into()),
+            Self::Elsewhere(region) => row(503, "SlowDown", "other-region", Response,
+                format!("The bucket is in region {region}, and the gate has only learned that now. Please try again; the administrator \
+                         should write it into the route.").into()),
             Self::ResponseTruncated => row(599, "InternalError", "response-truncated", ResponseBody,
                 "The storage broke off in the middle of its response.".into()),
             Self::ResponseStalled => row(599, "InternalError", "response-stalled", ResponseBody,

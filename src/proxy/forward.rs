@@ -65,22 +65,41 @@ pub fn request(
     };
     writer.field(b"Host", host);
     writer.fields_of(fields, block, |name| {
-        let dropped = match name.len() {
-            4 => name.eq_ignore_ascii_case(b"host"),
-            6 => name.eq_ignore_ascii_case(b"cookie") || name.eq_ignore_ascii_case(b"expect"),
-            13 => (signed_query || host_replaced) && name.eq_ignore_ascii_case(b"authorization"),
-            14 => matches!(sending, Sending::Spooled(_)) && name.eq_ignore_ascii_case(b"content-length"),
-            _ => false,
-        };
-        !dropped && !stays_behind(fields, block, name, sending == Sending::Chunked)
+        let dropped =
+            name.len() == 13 && (signed_query || host_replaced) && name.eq_ignore_ascii_case(b"authorization");
+        !dropped && passes(fields, block, name, sending)
     });
+    write_expectation_and_length(&mut writer, head, block, sending, expects_continue);
+    writer.finish()
+}
+
+/// Whether a request's field passes, whatever else is decided about it.
+#[must_use]
+pub fn passes(fields: &Fields, block: &[u8], name: &[u8], sending: Sending) -> bool {
+    let dropped = match name.len() {
+        4 => name.eq_ignore_ascii_case(b"host"),
+        6 => name.eq_ignore_ascii_case(b"cookie") || name.eq_ignore_ascii_case(b"expect"),
+        14 => matches!(sending, Sending::Spooled(_)) && name.eq_ignore_ascii_case(b"content-length"),
+        _ => false,
+    };
+    !dropped && !stays_behind(fields, block, name, sending == Sending::Chunked)
+}
+
+/// Writes what the gate itself says about the body that follows.
+pub fn write_expectation_and_length(
+    writer: &mut HeadWriter<'_>,
+    head: &RequestHead,
+    block: &[u8],
+    sending: Sending,
+    expects_continue: bool,
+) {
     if expects_continue {
         writer.field(b"Expect", b"100-continue");
     }
     match sending {
         Sending::AsReceived => {
             let method = head.method(block);
-            if fields.get(block, "content-length").is_none() && (method == b"PUT" || method == b"POST") {
+            if head.fields.get(block, "content-length").is_none() && (method == b"PUT" || method == b"POST") {
                 writer.field(b"Content-Length", b"0");
             }
         }
@@ -91,7 +110,6 @@ pub fn request(
             writer.field_fmt(b"Content-Length", format_args!("{length}"));
         }
     }
-    writer.finish()
 }
 
 /// How a response body goes to the client.

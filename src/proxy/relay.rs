@@ -17,6 +17,7 @@ use crate::link::Link;
 use crate::pipe::Pipes;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
+use crate::proxy::inspect::Inspection;
 use crate::proxy::pump::{Filled, Pump};
 use crate::proxy::secure::Wire;
 use crate::proxy::upstream::Lease;
@@ -47,6 +48,12 @@ impl Turn {
         self.answered.get()
     }
 
+    /// Whether the other half has made this one pointless.
+    #[must_use]
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.get()
+    }
+
     /// Whether the client never got its `100 Continue` and may not send its body at all.
     #[must_use]
     pub fn client_holds_back(&self) -> bool {
@@ -70,13 +77,24 @@ pub struct Upload<'a> {
     pub leftover: Option<Buffer>,
     /// How fast the client has been.
     pub pace: Pace,
+    /// How the body is looked at, if it is.
+    pub inspection: Option<Box<Inspection>>,
 }
 
 impl<'a> Upload<'a> {
     /// A body none of which was sent.
     #[must_use]
     pub fn new(reader: Reader, first: &'a [u8]) -> Self {
-        Self { reader, first, bytes: 0, first_used: 0, consumed: false, leftover: None, pace: Pace::default() }
+        Self {
+            reader,
+            first,
+            bytes: 0,
+            first_used: 0,
+            consumed: false,
+            leftover: None,
+            pace: Pace::default(),
+            inspection: None,
+        }
     }
 
     /// Whether every byte of the body is already here.
@@ -134,12 +152,12 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             Box::pin(async { tokio::join!(biased; self.send(turn, out, upload), self.receive(turn, head)) }).await
         };
         match (sent, received) {
-            (Err(fault @ Failure::Client(_)), _) => Err(fault),
+            (Err(fault), _) if fault.is_of_the_request() => Err(fault),
             (sent, Ok(received)) => Ok(Received {
                 request_complete: sent.is_ok() && upload.reader.finished() && !turn.stop.get(),
                 ..received
             }),
-            (_, Err(fault @ Failure::Client(_))) => Err(fault),
+            (_, Err(fault)) if fault.is_of_the_request() => Err(fault),
             (Err(fault), Err(_)) | (Ok(()), Err(fault)) => Err(fault),
         }
     }
@@ -148,7 +166,7 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     async fn send(&self, turn: &Turn, out: Buffer, upload: &mut Upload<'_>) -> Result<(), Failure> {
         let result = self.send_all(turn, out, upload).await;
         turn.sent.set(Some(clock::mono()));
-        if let Err(Failure::Client(_)) = &result {
+        if result.as_ref().is_err_and(Failure::is_of_the_request) {
             // Nothing of a half upload may look whole to the upstream.
             self.upstream.wire().abort();
         }
@@ -156,6 +174,9 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     }
 
     async fn send_all(&self, turn: &Turn, mut out: Buffer, upload: &mut Upload<'_>) -> Result<(), Failure> {
+        if let Some(inspection) = upload.inspection.take() {
+            return Box::pin(self.send_inspected(turn, out, upload, inspection)).await;
+        }
         loop {
             let window = &upload.first[upload.first_used..];
             let window = &window[..window.len().min(out.room())];
@@ -188,7 +209,7 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     }
 
     /// The next bytes of the body, or `None` when the receiving half has ended the upload.
-    async fn read_client(&self, turn: &Turn, upload: &mut Upload<'_>) -> Result<Option<Buffer>, Failure> {
+    pub(super) async fn read_client(&self, turn: &Turn, upload: &mut Upload<'_>) -> Result<Option<Buffer>, Failure> {
         let asked = clock::mono();
         let until = upload.pace.deadline(asked, self.timeouts.client_body);
         let waited = self.client.readable(until).await;
@@ -229,7 +250,7 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
         Ok(())
     }
 
-    async fn write_upstream(&self, from: Buffer) -> Result<Buffer, Failure> {
+    pub(super) async fn write_upstream(&self, from: Buffer) -> Result<Buffer, Failure> {
         let until = Deadline::after(self.timeouts.upstream_write);
         let (result, buffer) = self.upstream.wire().write_all(from, until).await;
         result.map(|()| buffer).map_err(upstream_fault)

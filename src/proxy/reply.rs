@@ -55,6 +55,7 @@ pub async fn failure<L, D, S>(
     shard: &Shard<D, S>,
     to: &Addressee,
     row: &Row,
+    details: &[(&'static str, &str)],
     id: RequestId,
 ) -> Result<u64, Failure>
 where
@@ -64,7 +65,7 @@ where
 {
     let id = id.to_string();
     let mut body = Vec::with_capacity(1024);
-    ErrorBody { code: row.code, message: &row.message, resource: &to.path, request_id: &id }.write(&mut body);
+    ErrorBody { code: row.code, message: &row.message, resource: &to.path, request_id: &id, details }.write(&mut body);
     let all: [(&[u8], &[u8]); 4] = [
         (b"Content-Type", b"application/xml"),
         (b"x-filmgate-error", row.slug.as_bytes()),

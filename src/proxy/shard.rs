@@ -16,6 +16,7 @@ use crate::link::Dial;
 use crate::pipe::Pipes;
 use crate::policy::route::RouteTable;
 use crate::proxy::failure::Failure;
+use crate::proxy::identity::Identity;
 use crate::proxy::load::{Carrying, Load};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
@@ -38,6 +39,8 @@ pub struct Shard<D: Dial, S: AccessSink> {
     pub limits: Limits,
     /// Takes one record an exchange.
     pub access: S,
+    /// What routes that sign anew do it with, if there are any.
+    pub identity: Option<Box<Identity>>,
     exchanges: Semaphore,
     spools: Semaphore,
     heads: Semaphore,
@@ -70,6 +73,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             pipes: Pipes::none(),
             timeouts,
             access,
+            identity: None,
             exchanges: shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX),
             spools: shares(unsigned, limits.spool_bytes_max),
             heads: shares(unsigned, limits::BUFFER_BYTES),
@@ -85,6 +89,12 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     #[must_use]
     pub fn with_pipes(self, pipes: Pipes) -> Self {
         Self { pipes, ..self }
+    }
+
+    /// The same shard, which can sign.
+    #[must_use]
+    pub fn with_identity(self, identity: Identity) -> Self {
+        Self { identity: Some(Box::new(identity)), ..self }
     }
 
     /// The same shard, which lets others see its load. To be called before anybody is seated.

@@ -10,6 +10,7 @@ use crate::policy::route::Route;
 use crate::proxy::deliver::Delivered;
 use crate::proxy::exchange::Request;
 use crate::proxy::failure::{ClientFault, Failure, Row, UpstreamFault};
+use crate::proxy::identity::{Asked, Identity};
 use crate::proxy::secure::Wire;
 use crate::proxy::shard::Shard;
 use crate::s3::operation;
@@ -79,6 +80,19 @@ impl Story {
         if self.is_wanted {
             self.record.say(Said::Bucket, &route.bucket);
         }
+    }
+
+    /// Who wants it, and what it is when the bucket is known.
+    pub fn asked(&mut self, asked: &Asked<'_>, identity: &Identity) {
+        self.record.operation = Some(asked.operation());
+        if !self.is_wanted {
+            return;
+        }
+        self.record.say(Said::Identity, &identity.clients().get(asked.client()).name);
+        if let Some(bucket) = asked.place().bucket {
+            self.record.say(Said::Bucket, &bucket.name);
+        }
+        self.record.say_decoded(Said::Key, asked.place().key);
     }
 
     /// Which connection carries it.

@@ -18,6 +18,8 @@ pub struct ErrorBody<'a> {
     pub resource: &'a [u8],
     /// The gate's own id of the request, also in its log.
     pub request_id: &'a str,
+    /// More elements, by name.
+    pub details: &'a [(&'static str, &'a str)],
 }
 
 impl ErrorBody<'_> {
@@ -28,6 +30,9 @@ impl ErrorBody<'_> {
         out.extend_from_slice(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>");
         element(out, "Code", self.code);
         element(out, "Message", self.message);
+        for (name, text) in self.details {
+            element(out, name, text);
+        }
         element(out, "Resource", &String::from_utf8_lossy(path));
         element(out, "RequestId", self.request_id);
         element(out, "HostId", HOST_ID);
@@ -91,7 +96,7 @@ mod tests {
 
     fn written(message: &str, resource: &[u8]) -> String {
         let mut out = b"kept ".to_vec();
-        ErrorBody { code: "SlowDown", message, resource, request_id: "F00D" }.write(&mut out);
+        ErrorBody { code: "SlowDown", message, resource, request_id: "F00D", details: &[] }.write(&mut out);
         String::from_utf8(out).unwrap().strip_prefix("kept ").unwrap().to_owned()
     }
 

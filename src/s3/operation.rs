@@ -1,6 +1,12 @@
-//! The name AWS gives to a request ("Amazon S3 API Reference", Actions), from its method and target. For the log.
+//! The name AWS gives to a request ("Amazon S3 API Reference", Actions), from its method and target: for the log, and for
+//! rules, which speak of these names.
 
+use super::escape::Pair;
 use super::target::Target;
+
+mod set;
+
+pub use set::{Group, Operations, Reach, reach};
 
 /// The name for a request no row knows.
 pub const UNKNOWN: &str = "Unknown";
@@ -10,10 +16,27 @@ pub const UNKNOWN: &str = "Unknown";
 /// Copies look like their plain counterparts here, the difference being a field: see [`copying`].
 #[must_use]
 pub fn name(method: &[u8], target: Target<'_>) -> &'static str {
+    at(method, if target.is_bucket() { Level::Bucket } else { Level::Object }, target)
+}
+
+/// What a request is about. Whether the bucket stands in the host or in the path, only a route knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// All buckets.
+    Service,
+    /// One bucket.
+    Bucket,
+    /// One object.
+    Object,
+}
+
+/// Like [`name`], for a target whose path has been looked at by somebody else.
+#[must_use]
+pub fn at(method: &[u8], level: Level, target: Target<'_>) -> &'static str {
     if method == b"OPTIONS" {
         return "CorsPreflight";
     }
-    let (plain, subresources) = if target.is_bucket() { (BUCKET, BUCKET_PARTS) } else { (OBJECT, OBJECT_PARTS) };
+    let (plain, subresources) = rows(level);
     for pair in target.pairs() {
         // Presigned links carry nine parameters that are never sub-resources; all of them start alike.
         if pair.name.starts_with(b"X-Amz-") || pair.name.starts_with(b"x-amz-") {
@@ -25,6 +48,26 @@ pub fn name(method: &[u8], target: Target<'_>) -> &'static str {
         }
     }
     plain.iter().find(|row| row.0.as_bytes() == method).map_or(UNKNOWN, |row| row.1)
+}
+
+/// Whether a parameter of this name chooses the operation: `Some(false)` when it does so for other methods only.
+pub(super) fn chooses(method: &[u8], level: Level, pair: Pair<'_>) -> Option<bool> {
+    let mut named = rows(level).1.iter().filter(|row| pair.is(row.1)).peekable();
+    named.peek()?;
+    Some(named.any(|row| row.0.as_bytes() == method))
+}
+
+/// Whether a parameter of this name chooses the operation, for some method.
+pub(super) fn chooses_any(level: Level, pair: Pair<'_>) -> bool {
+    rows(level).1.iter().any(|row| pair.is(row.1))
+}
+
+fn rows(level: Level) -> (Plain, Parts) {
+    match level {
+        Level::Service => (SERVICE, &[]),
+        Level::Bucket => (BUCKET, BUCKET_PARTS),
+        Level::Object => (OBJECT, OBJECT_PARTS),
+    }
 }
 
 /// The name once the request is known to carry `x-amz-copy-source`.
@@ -41,6 +84,8 @@ pub fn copying(name: &'static str) -> &'static str {
 type Plain = &'static [(&'static str, &'static str)];
 /// Method, parameter that names the sub-resource, and name.
 type Parts = &'static [(&'static str, &'static str, &'static str)];
+
+const SERVICE: Plain = &[("GET", "ListBuckets")];
 
 const OBJECT: Plain = &[("GET", "GetObject"), ("HEAD", "HeadObject"), ("PUT", "PutObject"), ("DELETE", "DeleteObject")];
 

@@ -1,24 +1,34 @@
-//! The health listener: whether to send this gate more work. For load balancers and scripts, not for artists.
+//! The health listener: whether to send this gate more work, and how its credentials are. For load balancers and scripts, not for artists.
 //!
 //! A thread of its own and blocking sockets, one connection at a time: an answer here says nothing about, and takes
 //! nothing from, the shards.
 
+use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::clock;
+use crate::creds::Status;
+use crate::creds::store::Statuses;
 
 /// How the gate is.
 #[derive(Debug, Default)]
 pub struct Health {
     draining: AtomicBool,
+    credentials: Statuses,
 }
 
 impl Health {
+    /// The health of a gate with these credentials.
+    #[must_use]
+    pub fn new(credentials: Statuses) -> Self {
+        Self { credentials, ..Self::default() }
+    }
+
     /// Says from now on that no new work is wanted.
     pub fn set_draining(&self) {
         self.draining.store(true, Ordering::Release);
@@ -134,25 +144,44 @@ fn ends(head: &[u8]) -> bool {
 /// The whole response to the bytes of a request.
 fn answer(request: &[u8], health: &Health) -> Vec<u8> {
     let (with_body, status, body) = match request_line(request) {
-        None => (true, "400 Bad Request", "bad request\n"),
+        None => (true, "400 Bad Request", "bad request\n".to_owned()),
         Some((method, target)) => {
             let path = target.split('?').next().unwrap_or_default();
-            let known = matches!(path, "/health" | "/ping") && matches!(method, "GET" | "HEAD");
-            let (status, body) = match (known, health.is_draining()) {
-                (false, _) => ("404 Not Found", "not found\n"),
-                (true, false) => ("200 OK", "ok\n"),
-                (true, true) => ("503 Service Unavailable", "draining\n"),
+            let (status, body) = match (path, matches!(method, "GET" | "HEAD")) {
+                ("/health" | "/ping", true) if health.is_draining() => ("503 Service Unavailable", "draining\n".into()),
+                ("/health" | "/ping", true) => ("200 OK", "ok\n".into()),
+                ("/credentials", true) => ("200 OK", credentials(&health.credentials)),
+                _ => ("404 Not Found", "not found\n".into()),
             };
             (method != "HEAD", status, body)
         }
     };
     let length = body.len();
-    let body = if with_body { body } else { "" };
+    let body = if with_body { body } else { String::new() };
     format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain\r\nContent-Length: {length}\r\nCache-Control: no-store\r\n\
          Connection: close\r\n\r\n{body}"
     )
     .into_bytes()
+}
+
+/// One line for each set of credentials. Names have no spaces; the error comes last, because it does.
+fn credentials(statuses: &Statuses) -> String {
+    let now = clock::now().wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut lines = String::new();
+    for status in statuses.now() {
+        let left = status.expires.map_or_else(|| "-".to_owned(), |at| at.saturating_sub(now).to_string());
+        let Status { name, state, generation, refreshes, failures, doubts, error, .. } = status;
+        let state = state.name();
+        let _ = write!(
+            lines,
+            "name={name} state={state} seconds-left={left} generation={generation} refreshes={refreshes} \
+             failures={failures} doubts={doubts}"
+        );
+        let error = error.map(|error| format!(" error={error:?}")).unwrap_or_default();
+        let _ = writeln!(lines, "{error}");
+    }
+    lines
 }
 
 /// Method and target of a complete HTTP/1.x head.

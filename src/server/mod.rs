@@ -1,6 +1,7 @@
 //! The process: bind, start the shards, be ready, drain.
 
 pub mod admin;
+pub mod clients;
 pub mod logging;
 pub mod signals;
 
@@ -15,17 +16,22 @@ use tokio::sync::Notify;
 
 use crate::access::AccessSink;
 use crate::clock;
+use crate::creds::store::Store;
+use crate::creds::{self, CredentialOptions};
 use crate::link::KernelTls;
 use crate::net::kernel::{self, Unavailable};
 use crate::net::resolve::Resolver;
 use crate::net::{listen, runtime};
 use crate::pipe::Splice;
 use crate::policy::route::{Route, RouteTable};
+use crate::proxy::identity::Known;
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::admin::{Admin, Health};
+use crate::server::clients::{ClientOptions, SecretError};
 use crate::server::logging::AccessLogger;
 use crate::server::signals::{Signal, Signals};
+use crate::sign::credentials::Slot;
 use crate::tls;
 use crate::tls::config::{Kernel, Records, ServerConfig, ServerOptions, TlsConfigError};
 use crate::worker::balance::Balance;
@@ -50,6 +56,10 @@ pub struct Options {
     pub pin: bool,
     /// Routes, in configuration order.
     pub routes: Vec<Route>,
+    /// Who may use routes that sign anew.
+    pub clients: Vec<ClientOptions>,
+    /// Credentials of the gate's own.
+    pub credentials: Vec<CredentialOptions>,
     /// Upstreams the routes point at.
     pub upstreams: Vec<UpstreamOptions>,
     /// Timeouts.
@@ -84,6 +94,8 @@ pub struct Gate {
     balance: Option<Arc<Balance>>,
     access: AccessLogger,
     records: String,
+    slots: Vec<Arc<Slot>>,
+    _store: Option<Store>,
     _resolver: Resolver,
 }
 
@@ -114,11 +126,19 @@ impl Gate {
         if !resolver.wait_first(FIRST_ANSWERS) {
             tracing::warn!("not every upstream name has an address yet; starting without");
         }
+        let (store, slots) = store(options.credentials)?;
+        let known = Known {
+            clients: Arc::new(clients::clients(&options.clients)),
+            keyring: Arc::new(clients::keyring(&options.clients).map_err(StartError::Clients)?),
+            credentials: slots.clone(),
+        };
+        let known = (!slots.is_empty()).then_some(known);
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
         let https = bind_all(&options.https, tls.as_ref(), &mut sockets)?;
         let http = bind_all(&options.http, None, &mut sockets)?;
         let (access, logger) = AccessLogger::start(options.access_log).map_err(StartError::AccessLog)?;
-        let health = Arc::new(Health::default());
+        let statuses = store.as_ref().map(Store::statuses).unwrap_or_default();
+        let health = Arc::new(Health::new(statuses));
         let balance = (count > 1).then(|| Balance::new(count, options.limits.connections_max));
         let routes = Arc::new(RouteTable::new(options.routes));
         let start_id = clock::now().wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) << 8;
@@ -133,6 +153,8 @@ impl Gate {
             balance: balance.clone(),
             access: logger,
             records,
+            slots,
+            _store: store,
             _resolver: resolver,
         };
         let started = gate.start_shards(sockets, |number, listeners, stop| Plan {
@@ -147,6 +169,7 @@ impl Gate {
             splice: options.splice,
             kernel_tls,
             balance: balance.clone(),
+            known: known.clone(),
             access: access.another(),
             start_id,
             ready: ready.clone(),
@@ -197,6 +220,12 @@ impl Gate {
     #[must_use]
     pub fn records(&self) -> &str {
         &self.records
+    }
+
+    /// What it signs with, in the order of the configuration.
+    #[must_use]
+    pub fn credentials(&self) -> &[Arc<Slot>] {
+        &self.slots
     }
 
     /// Where it listens without TLS.
@@ -256,6 +285,18 @@ pub fn run(options: Options) -> Result<(), StartError> {
     gate.stop().map_err(StartError::Shard)
 }
 
+/// The thread that keeps credentials, if there are any to keep.
+fn store(credentials: Vec<CredentialOptions>) -> Result<(Option<Store>, Vec<Arc<Slot>>), StartError> {
+    if credentials.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let (store, slots) = Store::start(credentials).map_err(StartError::Credentials)?;
+    if !store.wait_first(FIRST_CREDENTIALS) {
+        tracing::warn!("not all credentials are there yet; starting without");
+    }
+    Ok((Some(store), slots))
+}
+
 /// What the kernel is asked to do of TLS, and who protects records in words. `probe` finds out what it can do.
 fn protection(
     records: Option<Records>,
@@ -307,6 +348,10 @@ pub enum StartError {
     AccessLog(io::Error),
     /// The threads that look names up.
     Resolver(io::Error),
+    /// Credentials that cannot be asked for.
+    Credentials(creds::StartError),
+    /// Secrets of clients.
+    Clients(Vec<SecretError>),
     /// Signal handlers.
     Signals(io::Error),
     /// A shard's thread or ring.
@@ -327,6 +372,11 @@ impl fmt::Display for StartError {
             Self::Admin(error) => write!(f, "listen.admin: {error}"),
             Self::AccessLog(error) => write!(f, "access-log.file cannot be opened: {error}"),
             Self::Resolver(error) => write!(f, "upstream names cannot be looked up: {error}"),
+            Self::Credentials(error) => write!(f, "{error}"),
+            Self::Clients(errors) => {
+                let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+                f.write_str(&errors.join("; "))
+            }
             Self::Signals(error) => write!(f, "signal handlers cannot be installed: {error}"),
             Self::Shard(error) => write!(f, "{error}"),
         }
@@ -337,6 +387,9 @@ impl std::error::Error for StartError {}
 
 /// How long a start waits for upstream names; a gate whose names do not resolve yet starts all the same.
 const FIRST_ANSWERS: Duration = Duration::from_secs(3);
+
+/// How long a start waits for credentials; the same holds for them.
+const FIRST_CREDENTIALS: Duration = Duration::from_secs(5);
 
 /// How often upstream names are resolved again. S3's answers live for a few seconds and rotate; asking more often than
 /// this only spreads connections a little wider.

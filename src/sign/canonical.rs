@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::http::fields::Fields;
 use crate::http::trim;
 use crate::limits;
-use crate::s3::escape::{self, Slash};
+use crate::s3::escape::{self, Pair, Slash};
 use crate::s3::target::Target;
 use crate::sign::key::{Scope, write_sha256};
 
@@ -54,21 +54,47 @@ impl Scratch {
     /// # Errors
     /// See [`Unsignable`].
     pub fn write(&mut self, request: &Signed<'_>) -> Result<(), Unsignable> {
-        self.text.clear();
-        self.text.extend_from_slice(request.method);
-        self.text.push(b'\n');
-        write_path(request.target.path(), &mut self.text);
-        self.text.push(b'\n');
-        self.write_query(request)?;
-        self.text.push(b'\n');
+        let pairs = request.target.pairs().filter(|pair| request.without.is_none_or(|name| !pair.is(name)));
+        self.begin(request.method, request.target.path(), pairs)?;
         for name in request.names.split(|&byte| byte == b';') {
             write_field(request.fields, request.block, name, &mut self.text)?;
         }
-        self.text.push(b'\n');
-        self.text.extend_from_slice(request.names);
-        self.text.push(b'\n');
-        self.text.extend_from_slice(request.payload);
+        self.end(request.names, request.payload);
         Ok(())
+    }
+
+    /// Writes everything in front of the fields, the line of each of which is [added](Self::add) next, in order.
+    ///
+    /// # Errors
+    /// See [`Unsignable`].
+    pub(super) fn begin<'q>(
+        &mut self,
+        method: &[u8],
+        path: &[u8],
+        pairs: impl Iterator<Item = Pair<'q>>,
+    ) -> Result<(), Unsignable> {
+        self.text.clear();
+        self.text.extend_from_slice(method);
+        self.text.push(b'\n');
+        write_path(path, &mut self.text);
+        self.text.push(b'\n');
+        self.write_query(pairs)?;
+        self.text.push(b'\n');
+        Ok(())
+    }
+
+    /// Writes a field, and the values of others of the same name with it.
+    pub(super) fn add<'v>(&mut self, name: &[u8], values: impl Iterator<Item = &'v [u8]>) {
+        self.text.extend_from_slice(name);
+        write_values(values, &mut self.text);
+    }
+
+    /// Writes everything behind the fields.
+    pub(super) fn end(&mut self, names: &[u8], payload: &[u8]) {
+        self.text.push(b'\n');
+        self.text.extend_from_slice(names);
+        self.text.push(b'\n');
+        self.text.extend_from_slice(payload);
     }
 
     /// The canonical form that was written last.
@@ -77,13 +103,10 @@ impl Scratch {
         &self.text
     }
 
-    fn write_query(&mut self, request: &Signed<'_>) -> Result<(), Unsignable> {
+    fn write_query<'q>(&mut self, pairs: impl Iterator<Item = Pair<'q>>) -> Result<(), Unsignable> {
         self.query.clear();
         self.pairs.clear();
-        for pair in request.target.pairs() {
-            if request.without.is_some_and(|name| pair.is(name)) {
-                continue;
-            }
+        for pair in pairs {
             if self.pairs.len() == limits::QUERY_PAIRS_MAX {
                 return Err(Unsignable::TooManyParameters);
             }
@@ -131,15 +154,21 @@ fn write_path(path: &[u8], out: &mut Vec<u8>) {
 
 /// `name:value`, the values of several fields of one name between commas.
 fn write_field(fields: &Fields, block: &[u8], name: &[u8], out: &mut Vec<u8>) -> Result<(), Unsignable> {
+    let mut values = fields.iter(block).filter(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value);
+    let first = values.next().ok_or(Unsignable::FieldMissing)?;
     out.extend_from_slice(name);
+    write_values(std::iter::once(first).chain(values), out);
+    Ok(())
+}
+
+fn write_values<'v>(values: impl Iterator<Item = &'v [u8]>, out: &mut Vec<u8>) {
     let mut separator = b':';
-    for (_, value) in fields.iter(block).filter(|(given, _)| given.eq_ignore_ascii_case(name)) {
+    for value in values {
         out.push(separator);
         write_trimmed(value, out);
         separator = b',';
     }
     out.push(b'\n');
-    if separator == b':' { Err(Unsignable::FieldMissing) } else { Ok(()) }
 }
 
 /// Without white space around it, and with one space for several within.

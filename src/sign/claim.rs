@@ -181,7 +181,7 @@ fn parameter<'a>(target: Target<'a>, name: &str) -> Result<Option<Cow<'a, [u8]>>
 }
 
 /// Access key, and scope.
-fn split_credential(credential: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_credential(credential: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut slashes = credential.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
     let (before_scope, _) = slashes.nth(3)?;
     let (access_key, scope) = (&credential[..before_scope], &credential[before_scope + 1..]);

@@ -16,6 +16,12 @@ impl Secret {
     pub fn new(secret: String) -> Self {
         Self(Zeroizing::new(secret))
     }
+
+    /// Whether the two are the same, in a time that does not tell how far they agree.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(self.0.as_bytes(), other.0.as_bytes()).is_ok()
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -39,6 +45,14 @@ pub struct Scope<'a> {
 pub const TERMINATOR: &[u8] = b"aws4_request";
 
 impl Scope<'_> {
+    /// Whether `text` is what [`write`](Self::write) writes.
+    #[must_use]
+    pub fn is(self, text: &[u8]) -> bool {
+        let mut parts = text.split(|&byte| byte == b'/');
+        [self.date, self.region, self.service, TERMINATOR].into_iter().all(|part| parts.next() == Some(part))
+            && parts.next().is_none()
+    }
+
     /// Writes `20130524/us-east-1/s3/aws4_request`.
     pub fn write(self, out: &mut Vec<u8>) {
         for part in [self.date, self.region, self.service] {
@@ -105,6 +119,12 @@ impl Signature {
         write_hex(&self.0, out);
     }
 
+    /// Its 32 bytes.
+    #[must_use]
+    pub(crate) fn into_bytes(self) -> [u8; 32] {
+        self.0
+    }
+
     /// Whether the two are the same, in a time that does not tell how far they agree.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
@@ -126,7 +146,8 @@ pub fn write_sha256(bytes: &[u8], out: &mut Vec<u8>) {
 /// SHA-256 of nothing.
 pub const EMPTY_SHA256: &[u8] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
+/// Writes `bytes` in hexadecimal digits.
+pub(crate) fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
         out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);

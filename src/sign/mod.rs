@@ -1,9 +1,15 @@
-//! Signature version 4: making links, and finding out whether what came was signed.
+//! Signature version 4: who has signed what, and signing with the gate's own credentials.
 
 pub mod canonical;
+pub mod checksum;
+pub mod chunks;
 pub mod claim;
+pub mod credentials;
+pub mod form;
 pub mod key;
-#[cfg(feature = "demo")]
+pub mod keyring;
+pub mod payload;
 pub mod presign;
+pub mod request;
 pub mod time;
 pub mod verify;

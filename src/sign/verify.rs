@@ -64,14 +64,7 @@ pub fn verify<'a>(
     region: &str,
     scratch: &mut Scratch,
 ) -> Result<&'a [u8], Refusal> {
-    let scope = claim.scope();
-    if scope.region != region.as_bytes() || scope.service != b"s3" {
-        return Err(Refusal::WrongScope);
-    }
-    if scope.date != claim.signed_at.date() {
-        return Err(Refusal::WrongDay);
-    }
-    check_time(claim, evidence.now)?;
+    check_frame(claim, evidence.now, region)?;
     let Evidence { method, target, fields, block, .. } = *evidence;
     let is_ours = |name: &[u8]| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"));
     let is_covered =
@@ -89,6 +82,21 @@ pub fn verify<'a>(
     if signature_of(claim, key, scratch).is(&claim.signature) { Ok(payload) } else { Err(Refusal::Mismatch) }
 }
 
+/// Checks all of `claim` that can be checked without its key: where it was made for, and when.
+///
+/// # Errors
+/// What is not as it should be.
+pub fn check_frame(claim: &Claim<'_>, now: u64, region: &str) -> Result<(), Refusal> {
+    let scope = claim.scope();
+    if scope.region != region.as_bytes() || scope.service != b"s3" {
+        return Err(Refusal::WrongScope);
+    }
+    if scope.date != claim.signed_at.date() {
+        return Err(Refusal::WrongDay);
+    }
+    check_time(claim, now)
+}
+
 fn check_time(claim: &Claim<'_>, now: u64) -> Result<(), Refusal> {
     let signed_at = claim.signed_at.seconds();
     match claim.expires {
@@ -101,9 +109,15 @@ fn check_time(claim: &Claim<'_>, now: u64) -> Result<(), Refusal> {
 }
 
 fn signature_of(claim: &Claim<'_>, key: &SigningKey, scratch: &Scratch) -> Signature {
+    key.sign(&string_to_sign(claim, scratch))
+}
+
+/// What `claim` should have signed, by the canonical form in `scratch`.
+#[must_use]
+pub fn string_to_sign(claim: &Claim<'_>, scratch: &Scratch) -> Vec<u8> {
     let mut text = Vec::with_capacity(192);
     write_string_to_sign(claim.signed_at.text(), claim.scope(), scratch.text(), &mut text);
-    key.sign(&text)
+    text
 }
 
 #[cfg(test)]

@@ -17,7 +17,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle, Thread};
 
+use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::AccessLog;
 use crate::access::{AccessRecord, AccessSink};
@@ -32,16 +37,22 @@ pub fn init_tracing() {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false);
-    if subscriber.try_init().is_ok()
+    if subscriber(filter, io::stderr, io::stderr().is_terminal()).try_init().is_ok()
         && let Some(error) = error
     {
         tracing::warn!("FILMGATE_LOG is not understood ({error}); logging at info");
     }
+}
+
+/// Who writes the process's own messages that pass `filter`. What the AWS SDK says does not pass at any level: there may
+/// be secrets in it, such as whole requests and what a credential process wrote. `creds` says what went wrong there.
+pub fn subscriber<W>(filter: EnvFilter, writer: W, ansi: bool) -> impl Subscriber + Send + Sync
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let own = filter_fn(|metadata| !metadata.target().starts_with("aws_"));
+    let written = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
+    written.with_target(false).finish().with(own)
 }
 
 /// Where one shard leaves its records. Every shard has its [`another`](Self::another).

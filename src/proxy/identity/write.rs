@@ -1,0 +1,217 @@
+//! The head of a request that the gate signs.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::buffer::Buffer;
+use crate::clock;
+use crate::http::encode::{EncodeError, HeadWriter};
+use crate::policy::route::Style;
+use crate::proxy::exchange::Request;
+use crate::proxy::failure::{ClientFault, Failure};
+use crate::proxy::forward::{self, Sending};
+use crate::proxy::identity::ask::is_of_a_signature;
+use crate::proxy::identity::{Admitted, Identity, Tools};
+use crate::proxy::refusal::Refused;
+use crate::s3::escape::Pair;
+use crate::s3::target::Target;
+use crate::sign::chunks::Chain;
+use crate::sign::credentials::Credentials;
+use crate::sign::key::{Scope, SigningKey};
+use crate::sign::request::{Composer, Owner, Signer};
+use crate::sign::time::Stamp;
+
+/// What a head was signed with.
+pub struct Written {
+    /// Generation of the credentials.
+    pub generation: u64,
+    /// The region it was signed for.
+    pub region: Box<str>,
+}
+
+impl Identity {
+    /// Writes the head of an admitted request and signs it with the credentials that are good now. Where the body is signed in
+    /// chunks, their signatures start with what comes back.
+    ///
+    /// # Errors
+    /// When there are none, or the head cannot be sent.
+    pub fn write(
+        &self,
+        out: &mut Buffer,
+        request: &Request<'_>,
+        admitted: &Admitted<'_>,
+        sending: Sending,
+        expects_continue: bool,
+    ) -> Result<(Written, Option<Chain>), Failure> {
+        let stamp = Stamp::at(clock::unix_seconds());
+        let tools = &mut *self.tools.borrow_mut();
+        let region = tools.region_of(admitted);
+        let credentials = self.hold(&mut tools.held, admitted.resign.credential).ok_or(Refused::NoCredentials)?;
+        let host = host_in(admitted, &region);
+        write_target(&mut tools.target, request, admitted);
+        let Tools { keys, composer, target, .. } = tools;
+        let scope = Scope { date: stamp.date(), region: region.as_bytes(), service: b"s3" };
+        let owner = Owner::Credential(admitted.resign.credential, credentials.generation);
+        let key = keys.get(owner, scope, || SigningKey::derive(&credentials.secret, scope));
+        let signer = Signer { access_key: &credentials.access_key, key, scope, time: stamp.text() };
+
+        let method = request.method();
+        let mut writer = HeadWriter::new(out);
+        writer.request_line(method, target);
+        let mut writing = Writing { writer, composer };
+        writing.composer.clear();
+        writing.signed(b"Host", host.as_bytes());
+        writing.fields(request, sending);
+        if admitted.is_link && !matches!(method, b"GET" | b"HEAD") {
+            writing.hoisted(request)?;
+        }
+        if !admitted.is_authorized() {
+            let Writing { mut writer, .. } = writing;
+            forward::write_expectation_and_length(&mut writer, request.head, request.block, sending, expects_continue);
+            writer.finish().map_err(unwritable)?;
+            return Ok((Written { generation: credentials.generation, region }, None));
+        }
+        writing.signed(b"x-amz-date", stamp.text());
+        writing.signed(b"x-amz-content-sha256", admitted.word);
+        if let Some(token) = &credentials.token {
+            writing.signed(b"x-amz-security-token", token.as_str().as_bytes());
+        }
+        let seed = writing
+            .composer
+            .sign(method, Target::parse(target), admitted.word, &signer)
+            .map_err(|_| EncodeError::TooLarge)
+            .map_err(unwritable)?;
+        let Writing { mut writer, composer } = writing;
+        writer.field(b"Authorization", composer.authorization());
+        forward::write_expectation_and_length(&mut writer, request.head, request.block, sending, expects_continue);
+        writer.finish().map_err(unwritable)?;
+        let chain = admitted
+            .payload
+            .form()
+            .is_some_and(|form| form.is_signed)
+            .then(|| Chain::new(key.clone(), &stamp, scope, seed));
+        Ok((Written { generation: credentials.generation, region }, chain))
+    }
+}
+
+impl Identity {
+    /// The credentials to sign with. A shard keeps a reference of its own, so that a request writes nothing other shards
+    /// read.
+    fn hold<'a>(&self, held: &'a mut Vec<Option<Arc<Credentials>>>, index: usize) -> Option<&'a Credentials> {
+        let slot = self.known.credentials.get(index)?;
+        held.resize_with(self.known.credentials.len(), || None);
+        let mine = &mut held[index];
+        if mine.as_ref().map_or(0, |mine| mine.generation) != slot.generation() {
+            *mine = slot.current();
+        }
+        mine.as_deref()
+    }
+}
+
+impl Tools {
+    fn region_of(&self, admitted: &Admitted<'_>) -> Box<str> {
+        let bucket = admitted.place.bucket;
+        let moved = self.regions.iter().find(|moved| bucket.is_some_and(|bucket| bucket.name == moved.bucket));
+        moved.map_or(admitted.route.region.as_str(), |moved| &moved.region).into()
+    }
+}
+
+/// A head on its way out, and what of it is signed.
+struct Writing<'a> {
+    writer: HeadWriter<'a>,
+    composer: &'a mut Composer,
+}
+
+impl Writing<'_> {
+    fn signed(&mut self, name: &[u8], value: &[u8]) {
+        self.writer.field(name, value);
+        self.composer.add(name, value);
+    }
+
+    /// The client's own fields, without those that the gate says itself.
+    fn fields(&mut self, request: &Request<'_>, sending: Sending) {
+        let (fields, block) = (&request.head.fields, request.block);
+        let keeps = |name: &[u8]| !is_replaced(name) && forward::passes(fields, block, name, sending);
+        self.writer.fields_of(fields, block, keeps);
+        for (name, value) in fields.iter(block) {
+            if is_signed(name) && keeps(name) {
+                self.composer.add(name, value);
+            }
+        }
+    }
+
+    /// Parameters of a link that stand for fields: S3 takes them for such, but only where the query signs.
+    fn hoisted(&mut self, request: &Request<'_>) -> Result<(), Failure> {
+        for pair in request.target.pairs().filter(|pair| is_hoisted(*pair)) {
+            let (name, value) = (pair.decoded_name(), pair.decoded_value());
+            let is_there = request.head.fields.iter(request.block).any(|(given, _)| given.eq_ignore_ascii_case(&name));
+            let is_plain = value.iter().all(|byte| matches!(byte, b' '..=b'~')) && value.trim_ascii() == &*value;
+            let is_name = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+            if is_there || !is_plain || !is_name {
+                return Err(Refused::Hoisted.into());
+            }
+            self.signed(&name, &value);
+        }
+        Ok(())
+    }
+}
+
+/// Path and query for the upstream: the client's bytes, with the bucket where the upstream wants it and without the
+/// client's signature.
+fn write_target(out: &mut Vec<u8>, request: &Request<'_>, admitted: &Admitted<'_>) {
+    out.clear();
+    out.push(b'/');
+    if let (Style::Path, Some(bucket)) = (admitted.resign.style, admitted.place.bucket) {
+        out.extend_from_slice(bucket.name.as_bytes());
+        out.push(b'/');
+    }
+    out.extend_from_slice(admitted.place.key);
+    let moves_fields = !matches!(request.method(), b"GET" | b"HEAD");
+    let mut separator = b'?';
+    for pair in request.target.pairs() {
+        if admitted.is_link && (is_of_a_signature(pair) || (moves_fields && is_hoisted(pair))) {
+            continue;
+        }
+        out.push(separator);
+        separator = b'&';
+        out.extend_from_slice(pair.name);
+        if let Some(value) = pair.value {
+            out.push(b'=');
+            out.extend_from_slice(value);
+        }
+    }
+}
+
+fn host_in<'a>(admitted: &Admitted<'a>, region: &str) -> Cow<'a, str> {
+    let host = match admitted.place.bucket {
+        Some(bucket) => bucket.host.as_str(),
+        None => admitted.resign.service_host.as_deref().unwrap_or_default(),
+    };
+    if region == admitted.route.region {
+        return Cow::Borrowed(host);
+    }
+    Cow::Owned(host.replacen(&format!(".{}.", admitted.route.region), &format!(".{region}."), 1))
+}
+
+/// Whether a parameter of a link stands for a field.
+fn is_hoisted(pair: Pair<'_>) -> bool {
+    !is_of_a_signature(pair) && pair.decoded_name().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
+}
+
+/// Fields of the client's that the gate replaces by its own.
+fn is_replaced(name: &[u8]) -> bool {
+    ["authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"]
+        .iter()
+        .any(|replaced| name.eq_ignore_ascii_case(replaced.as_bytes()))
+}
+
+/// Fields that are signed if they are there (AWS: "CanonicalHeaders").
+fn is_signed(name: &[u8]) -> bool {
+    name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
+        || name.eq_ignore_ascii_case(b"content-type")
+        || name.eq_ignore_ascii_case(b"content-md5")
+}
+
+fn unwritable(_: EncodeError) -> Failure {
+    ClientFault::Head(crate::http::head::HeadError::TooLarge).into()
+}

@@ -1,0 +1,506 @@
+//! The dangerous things a request may ask for besides its operation, each of which a rule has to name.
+//!
+//! This is a list of what is known. A field that S3 looks at (`x-amz-*`) and a parameter of the query are either known and
+//! harmless, or one of the [features](Feature), or [not understood](Unknown): then nothing is signed.
+
+use std::fmt;
+
+use crate::http::fields::Fields;
+use crate::limits;
+
+use super::escape::Pair;
+use super::operation::{self, Level};
+use super::target::Target;
+
+/// Something a rule has to name before a request may do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Feature {
+    /// `x-amz-copy-source`: reads another object.
+    Copy,
+    /// `x-amz-acl`, `x-amz-grant-*`, `?acl`: gives others access.
+    Acl,
+    /// `x-amz-server-side-encryption*`: chooses keys.
+    Encryption,
+    /// `x-amz-tagging*`, `?tagging`: policies and lifecycles go by tags.
+    Tagging,
+    /// `?versionId`, `?versions`: what was overwritten or deleted.
+    Versions,
+    /// `x-amz-object-lock-*`, `?legal-hold`, `?retention`, `?object-lock`.
+    ObjectLock,
+    /// `x-amz-bypass-governance-retention`.
+    BypassGovernance,
+    /// `x-amz-storage-class`: costs, and archives.
+    StorageClass,
+    /// `x-amz-website-redirect-location`.
+    Redirect,
+    /// Making, removing and configuring buckets: `?policy`, `?lifecycle`, `?cors`.
+    BucketConfig,
+    /// `?restore`.
+    Restore,
+    /// `?select`.
+    Select,
+    /// `x-amz-request-payer`.
+    RequestPayer,
+    /// `?delete`: many keys in one request.
+    BulkDelete,
+    /// A form of a browser.
+    PostForm,
+    /// `response-*`: the client chooses fields of the response. In every presigned link of ShotGrid, and always allowed.
+    ResponseOverride,
+    /// `?torrent`.
+    Torrent,
+}
+
+impl Feature {
+    /// Every feature.
+    pub const ALL: &[Self] = &[
+        Self::Copy,
+        Self::Acl,
+        Self::Encryption,
+        Self::Tagging,
+        Self::Versions,
+        Self::ObjectLock,
+        Self::BypassGovernance,
+        Self::StorageClass,
+        Self::Redirect,
+        Self::BucketConfig,
+        Self::Restore,
+        Self::Select,
+        Self::RequestPayer,
+        Self::BulkDelete,
+        Self::PostForm,
+        Self::ResponseOverride,
+        Self::Torrent,
+    ];
+
+    /// As it is written in a rule.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Copy => "copy",
+            Self::Acl => "acl",
+            Self::Encryption => "encryption",
+            Self::Tagging => "tagging",
+            Self::Versions => "versions",
+            Self::ObjectLock => "object-lock",
+            Self::BypassGovernance => "bypass-governance",
+            Self::StorageClass => "storage-class",
+            Self::Redirect => "redirect",
+            Self::BucketConfig => "bucket-config",
+            Self::Restore => "restore",
+            Self::Select => "select",
+            Self::RequestPayer => "request-payer",
+            Self::BulkDelete => "bulk-delete",
+            Self::PostForm => "post-form",
+            Self::ResponseOverride => "response-override",
+            Self::Torrent => "torrent",
+        }
+    }
+
+    /// The feature a rule calls `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|feature| feature.name() == name)
+    }
+}
+
+/// A set of features.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct FeatureSet(u32);
+
+impl FeatureSet {
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    /// One.
+    #[must_use]
+    pub const fn one(feature: Feature) -> Self {
+        Self(1 << feature as u8)
+    }
+
+    /// This set and `feature`.
+    #[must_use]
+    pub const fn with(self, feature: Feature) -> Self {
+        Self(self.0 | Self::one(feature).0)
+    }
+
+    /// This set and `other`.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// What of this set is not in `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether `feature` is in it.
+    #[must_use]
+    pub const fn has(self, feature: Feature) -> bool {
+        self.0 & Self::one(feature).0 != 0
+    }
+
+    /// Whether the two share a feature.
+    #[must_use]
+    pub const fn touches(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// What is in it.
+    pub fn iter(self) -> impl Iterator<Item = Feature> {
+        Feature::ALL.iter().copied().filter(move |feature| self.has(*feature))
+    }
+}
+
+impl FromIterator<Feature> for FeatureSet {
+    fn from_iter<I: IntoIterator<Item = Feature>>(features: I) -> Self {
+        features.into_iter().fold(Self::NONE, Self::with)
+    }
+}
+
+impl fmt::Debug for FeatureSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.iter()).finish()
+    }
+}
+
+/// Something in a request that is not understood, so that nobody can say what S3 would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// The name of the field or parameter: printable, of bounded length, never its value.
+    pub what: String,
+    /// What about it.
+    pub why: Why,
+}
+
+/// What about a field or parameter is not understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing is known of it, here or with this method.
+    NotKnown,
+    /// It is given twice, and which one counts is anybody's guess.
+    Twice,
+    /// It names an operation where another parameter already did.
+    TwoOperations,
+}
+
+impl Unknown {
+    fn new(name: &[u8], why: Why) -> Self {
+        let name = &name[..name.len().min(limits::FEATURE_NAME_BYTES_MAX)];
+        Self { what: name.escape_ascii().to_string(), why }
+    }
+}
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.why {
+            Why::NotKnown => write!(f, "{} is not understood here", self.what),
+            Why::Twice => write!(f, "{} is given twice", self.what),
+            Why::TwoOperations => write!(f, "{} names a second operation", self.what),
+        }
+    }
+}
+
+/// The features of a request at `level`.
+///
+/// # Errors
+/// The first thing that is not understood.
+pub fn read(
+    method: &[u8],
+    level: Level,
+    target: Target<'_>,
+    fields: &Fields,
+    block: &[u8],
+) -> Result<FeatureSet, Unknown> {
+    let mut set = of_query(method, level, target)?;
+    let mut singles = SINGLE_FIELDS.iter().filter(|name| fields.count(block, name) > 1);
+    if let Some(name) = singles.next() {
+        return Err(Unknown::new(name.as_bytes(), Why::Twice));
+    }
+    for (name, _) in fields.iter(block) {
+        set = set.and(field(name)?);
+    }
+    Ok(match (level, method) {
+        (Level::Bucket, b"PUT" | b"DELETE") => set.with(Feature::BucketConfig),
+        (Level::Bucket, b"POST") if !set.has(Feature::BulkDelete) => set.with(Feature::PostForm),
+        _ => set,
+    })
+}
+
+/// The features of a browser's form with fields of these names.
+///
+/// # Errors
+/// The first field that is not understood.
+pub fn of_form<'n>(names: impl Iterator<Item = &'n [u8]>) -> Result<FeatureSet, Unknown> {
+    let mut set = FeatureSet::one(Feature::PostForm);
+    for name in names {
+        let lower = name.to_ascii_lowercase();
+        let known = FORM_FIELDS.iter().find(|(known, _)| known.as_bytes() == lower).map(|(_, set)| *set);
+        set = set.and(match known {
+            Some(known) => known,
+            None if has_prefix(name, b"x-ignore-") => NONE,
+            None if has_prefix(name, b"x-amz-") => field(name)?,
+            None => return Err(Unknown::new(name, Why::NotKnown)),
+        });
+    }
+    Ok(set)
+}
+
+/// The features of a query.
+fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSet, Unknown> {
+    let mut set = FeatureSet::NONE;
+    let mut chosen = false;
+    for (index, pair) in target.pairs().enumerate() {
+        let name = pair.decoded_name();
+        if index >= limits::QUERY_PAIRS_MAX {
+            return Err(Unknown::new(&name, Why::NotKnown));
+        }
+        if has_prefix(&name, b"x-amz-") {
+            set = set.and(signed_parameter(&name)?);
+            continue;
+        }
+        if target.pairs().take(index).any(|earlier| earlier.decoded_name() == name) {
+            return Err(Unknown::new(&name, Why::Twice));
+        }
+        if method == b"OPTIONS" {
+            continue;
+        }
+        match operation::chooses(method, level, pair) {
+            Some(true) if chosen => return Err(Unknown::new(&name, Why::TwoOperations)),
+            Some(true) => chosen = true,
+            Some(false) => return Err(Unknown::new(&name, Why::NotKnown)),
+            None => {}
+        }
+        set = set.and(parameter(level, pair, &name).ok_or_else(|| Unknown::new(&name, Why::NotKnown))?);
+    }
+    Ok(set)
+}
+
+/// A parameter that S3 does not take for a field.
+fn parameter(level: Level, pair: Pair<'_>, name: &[u8]) -> Option<FeatureSet> {
+    let rows = match level {
+        Level::Service => SERVICE_PARAMETERS,
+        Level::Bucket => BUCKET_PARAMETERS,
+        Level::Object => OBJECT_PARAMETERS,
+    };
+    let mut common = rows.iter().chain(ANY_PARAMETERS);
+    if let Some((_, set)) = common.find(|(known, _)| known.as_bytes() == name) {
+        let is_second_version = name == b"list-type" && pair.decoded_value().as_ref() != b"2";
+        return (!is_second_version).then_some(*set);
+    }
+    // A session would hand the gate's own access to the client.
+    let configures = level == Level::Bucket && name != b"session" && operation::chooses_any(level, pair);
+    configures.then_some(FeatureSet::one(Feature::BucketConfig))
+}
+
+/// A parameter that S3 takes for a field of that name, because presigned links carry fields in the query.
+fn signed_parameter(name: &[u8]) -> Result<FeatureSet, Unknown> {
+    let lower = name.to_ascii_lowercase();
+    // What a copy reads is looked for among the fields, and there only.
+    if lower.starts_with(b"x-amz-copy-source") {
+        return Err(Unknown::new(name, Why::NotKnown));
+    }
+    if SIGNATURE_PARAMETERS.iter().any(|known| known.as_bytes() == lower) {
+        return Ok(FeatureSet::NONE);
+    }
+    field(name)
+}
+
+/// A field.
+fn field(name: &[u8]) -> Result<FeatureSet, Unknown> {
+    // Some servers make no difference between _ and -.
+    let folded = |at: usize| name.get(at).map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() });
+    let begins = |prefix: &str| prefix.bytes().enumerate().all(|(at, byte)| folded(at) == Some(byte));
+    if !begins("x-") {
+        return Ok(FeatureSet::NONE);
+    }
+    if !begins("x-amz-") {
+        let other = OTHER_DIALECTS.iter().any(|prefix| begins(prefix));
+        return if other { Err(Unknown::new(name, Why::NotKnown)) } else { Ok(FeatureSet::NONE) };
+    }
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with(b"x-amz-meta-") {
+        return Ok(FeatureSet::NONE);
+    }
+    let row = FIELDS.iter().find(|(known, _)| match known.strip_suffix('*') {
+        Some(prefix) => lower.starts_with(prefix.as_bytes()),
+        None => lower == known.as_bytes(),
+    });
+    match row {
+        Some((_, set)) if !lower.contains(&b'_') => Ok(*set),
+        _ => Err(Unknown::new(name, Why::NotKnown)),
+    }
+}
+
+fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+}
+
+const NONE: FeatureSet = FeatureSet::NONE;
+const COPY: FeatureSet = FeatureSet::one(Feature::Copy);
+const ACL: FeatureSet = FeatureSet::one(Feature::Acl);
+const ENCRYPTION: FeatureSet = FeatureSet::one(Feature::Encryption);
+const TAGGING: FeatureSet = FeatureSet::one(Feature::Tagging);
+const VERSIONS: FeatureSet = FeatureSet::one(Feature::Versions);
+const OBJECT_LOCK: FeatureSet = FeatureSet::one(Feature::ObjectLock);
+const BUCKET_CONFIG: FeatureSet = FeatureSet::one(Feature::BucketConfig);
+const OVERRIDE: FeatureSet = FeatureSet::one(Feature::ResponseOverride);
+
+/// Fields in lower case, `*` for any end, the first row that fits.
+const FIELDS: &[(&str, FeatureSet)] = &[
+    ("x-amz-content-sha256", NONE),
+    ("x-amz-date", NONE),
+    ("x-amz-security-token", NONE),
+    ("x-amz-checksum-*", NONE),
+    ("x-amz-sdk-checksum-algorithm", NONE),
+    ("x-amz-decoded-content-length", NONE),
+    ("x-amz-trailer", NONE),
+    ("x-amz-user-agent", NONE),
+    ("x-amz-expected-bucket-owner", NONE),
+    ("x-amz-optional-object-attributes", NONE),
+    ("x-amz-object-attributes", NONE),
+    ("x-amz-max-parts", NONE),
+    ("x-amz-part-number-marker", NONE),
+    ("x-amz-mp-object-size", NONE),
+    ("x-amz-if-match-last-modified-time", NONE),
+    ("x-amz-if-match-size", NONE),
+    ("x-amz-copy-source-server-side-encryption-customer-*", COPY.and(ENCRYPTION)),
+    ("x-amz-copy-source-if-*", COPY),
+    ("x-amz-copy-source-range", COPY),
+    ("x-amz-copy-source", COPY),
+    ("x-amz-source-expected-bucket-owner", COPY),
+    ("x-amz-metadata-directive", COPY),
+    ("x-amz-tagging-directive", COPY.and(TAGGING)),
+    ("x-amz-tagging", TAGGING),
+    ("x-amz-acl", ACL),
+    ("x-amz-grant-*", ACL),
+    ("x-amz-server-side-encryption*", ENCRYPTION),
+    ("x-amz-object-lock-*", OBJECT_LOCK),
+    ("x-amz-bucket-object-lock-enabled", OBJECT_LOCK),
+    ("x-amz-bucket-object-lock-token", OBJECT_LOCK),
+    ("x-amz-bypass-governance-retention", FeatureSet::one(Feature::BypassGovernance)),
+    ("x-amz-storage-class", FeatureSet::one(Feature::StorageClass)),
+    ("x-amz-website-redirect-location", FeatureSet::one(Feature::Redirect)),
+    ("x-amz-request-payer", FeatureSet::one(Feature::RequestPayer)),
+    ("x-amz-mfa", VERSIONS),
+    ("x-amz-object-ownership", BUCKET_CONFIG),
+    ("x-amz-confirm-remove-self-bucket-access", BUCKET_CONFIG),
+    ("x-amz-skip-destination-validation", BUCKET_CONFIG),
+    ("x-amz-transition-default-minimum-object-size", BUCKET_CONFIG),
+];
+
+/// Fields that may be given once.
+const SINGLE_FIELDS: &[&str] = &["x-amz-copy-source"];
+
+/// What other stores than S3 call their fields, and fields that would change the method: stores that understand more than
+/// one dialect would act on them.
+const OTHER_DIALECTS: &[&str] = &[
+    "x-minio-",
+    "x-rgw-",
+    "x-goog-",
+    "x-oss-",
+    "x-obs-",
+    "x-cos-",
+    "x-emc-",
+    "x-ms-",
+    "x-object-",
+    "x-container-",
+    "x-copy-from",
+    "x-http-method",
+    "x-method-override",
+];
+
+/// Parameters of a presigned link itself, in lower case; they end here.
+const SIGNATURE_PARAMETERS: &[&str] = &[
+    "x-amz-algorithm",
+    "x-amz-credential",
+    "x-amz-date",
+    "x-amz-expires",
+    "x-amz-signedheaders",
+    "x-amz-signature",
+    "x-amz-security-token",
+    "x-amz-content-sha256",
+];
+
+/// `x-id` is how SDKs repeat the operation's name; S3 ignores it.
+/// Fields of a form that are no `x-amz-` ones, and those that sign it ("POST Object").
+const FORM_FIELDS: &[(&str, FeatureSet)] = &[
+    ("key", NONE),
+    ("bucket", NONE),
+    ("policy", NONE),
+    ("file", NONE),
+    ("content-type", NONE),
+    ("content-disposition", NONE),
+    ("content-encoding", NONE),
+    ("cache-control", NONE),
+    ("expires", NONE),
+    ("success_action_redirect", NONE),
+    ("success_action_status", NONE),
+    ("redirect", NONE),
+    ("submit", NONE),
+    ("x-amz-algorithm", NONE),
+    ("x-amz-credential", NONE),
+    ("x-amz-signature", NONE),
+    ("acl", ACL),
+    ("tagging", TAGGING),
+];
+
+const ANY_PARAMETERS: &[(&str, FeatureSet)] = &[("x-id", NONE), ("encoding-type", NONE)];
+
+const SERVICE_PARAMETERS: &[(&str, FeatureSet)] =
+    &[("max-buckets", NONE), ("continuation-token", NONE), ("prefix", NONE), ("bucket-region", NONE)];
+
+const BUCKET_PARAMETERS: &[(&str, FeatureSet)] = &[
+    ("list-type", NONE),
+    ("location", NONE),
+    ("uploads", NONE),
+    ("prefix", NONE),
+    ("delimiter", NONE),
+    ("marker", NONE),
+    ("max-keys", NONE),
+    ("start-after", NONE),
+    ("continuation-token", NONE),
+    ("fetch-owner", NONE),
+    ("key-marker", NONE),
+    ("upload-id-marker", NONE),
+    ("max-uploads", NONE),
+    ("versions", VERSIONS),
+    ("version-id-marker", VERSIONS),
+    ("delete", FeatureSet::one(Feature::BulkDelete)),
+    ("acl", ACL.and(BUCKET_CONFIG)),
+    ("object-lock", OBJECT_LOCK.and(BUCKET_CONFIG)),
+    ("tagging", TAGGING.and(BUCKET_CONFIG)),
+];
+
+const OBJECT_PARAMETERS: &[(&str, FeatureSet)] = &[
+    ("partNumber", NONE),
+    ("uploadId", NONE),
+    ("uploads", NONE),
+    ("attributes", NONE),
+    ("max-parts", NONE),
+    ("part-number-marker", NONE),
+    ("response-cache-control", OVERRIDE),
+    ("response-content-disposition", OVERRIDE),
+    ("response-content-encoding", OVERRIDE),
+    ("response-content-language", OVERRIDE),
+    ("response-content-type", OVERRIDE),
+    ("response-expires", OVERRIDE),
+    ("versionId", VERSIONS),
+    ("acl", ACL),
+    ("tagging", TAGGING),
+    ("legal-hold", OBJECT_LOCK),
+    ("retention", OBJECT_LOCK),
+    ("restore", FeatureSet::one(Feature::Restore)),
+    ("select", FeatureSet::one(Feature::Select)),
+    ("select-type", FeatureSet::one(Feature::Select)),
+    ("torrent", FeatureSet::one(Feature::Torrent)),
+];

@@ -1,0 +1,145 @@
+//! The clients of a configuration and the files their secrets are in.
+
+use std::env;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::limits;
+use crate::policy::identity::{Client, ClientId, Clients};
+use crate::sign::key::Secret;
+use crate::sign::keyring::{Entry, Keyring};
+
+/// One client, and where its secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Who it is.
+    pub client: Client,
+    /// What it signs with; there whenever the client has an access key.
+    pub secret: Option<SecretSource>,
+    /// A file with the session token its requests must carry.
+    pub session_token: Option<PathBuf>,
+}
+
+/// Where a secret is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretSource {
+    /// In a file.
+    File(PathBuf),
+    /// In a credential that systemd hands to the service (systemd.exec(5), `LoadCredential=`).
+    Credential(String),
+}
+
+/// A secret that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretError {
+    /// Index of the client.
+    pub client: usize,
+    /// The key of its configuration.
+    pub key: &'static str,
+    /// Cause and fix, in one line.
+    pub message: String,
+}
+
+impl fmt::Display for SecretError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "client[{}].{}: {}", self.client, self.key, self.message)
+    }
+}
+
+impl std::error::Error for SecretError {}
+
+/// The clients without their secrets.
+#[must_use]
+pub fn clients(options: &[ClientOptions]) -> Clients {
+    Clients::new(options.iter().map(|options| options.client.clone()).collect())
+}
+
+/// Reads every secret.
+///
+/// # Errors
+/// Every one that cannot be used.
+pub fn keyring(options: &[ClientOptions]) -> Result<Keyring, Vec<SecretError>> {
+    let (mut entries, mut errors) = (Vec::new(), Vec::new());
+    for (index, options) in options.iter().enumerate() {
+        let error = |key| move |message| SecretError { client: index, key, message };
+        let Some(access_key) = &options.client.access_key else { continue };
+        let secret = match &options.secret {
+            Some(SecretSource::File(path)) => read(path, Owner::Alone).map_err(error("secret-file")),
+            Some(SecretSource::Credential(name)) => read_credential(name).map_err(error("secret-credential")),
+            None => Err(error("secret-file")("there is no secret for the access key".to_string())),
+        };
+        let token = options.session_token.as_ref().map(|path| read(path, Owner::Alone));
+        let token = token.transpose().map_err(error("session-token-file"));
+        match (secret, token) {
+            (Ok(secret), Ok(token)) => {
+                let name = options.client.name.clone();
+                entries.push((access_key.clone(), Entry::new(name, ClientId(index), Secret::new(secret), token)));
+            }
+            (secret, token) => errors.extend(secret.err().into_iter().chain(token.err())),
+        }
+    }
+    if errors.is_empty() { Ok(Keyring::new(entries)) } else { Err(errors) }
+}
+
+/// Who else may be able to read a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    /// Nobody.
+    Alone,
+    /// Its group: systemd gives credentials to a service by an access control list, which looks like that.
+    Group,
+}
+
+fn read_credential(name: &str) -> Result<String, String> {
+    let Some(directory) = env::var_os("CREDENTIALS_DIRECTORY") else {
+        return Err(format!(
+            "CREDENTIALS_DIRECTORY is not set: systemd sets it for a unit with LoadCredential={name}:FILE"
+        ));
+    };
+    read(&Path::new(&directory).join(name), Owner::Group)
+}
+
+/// The one line of the file at `path`, which nobody else may read.
+fn read(path: &Path, owner: Owner) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| because(path, &error))?;
+    let found = file.metadata().map_err(|error| because(path, &error))?;
+    let shown = path.display();
+    if !found.is_file() {
+        return Err(format!("{shown} is no ordinary file"));
+    }
+    let open = if owner == Owner::Alone { 0o077 } else { 0o007 };
+    if found.mode() & open != 0 {
+        return Err(format!("{shown} holds a secret and is open to its group or to others; run chmod go= {shown}"));
+    }
+    // All at once, so that no half-grown copy stays behind.
+    let mut bytes = Vec::with_capacity(limits::SECRET_FILE_BYTES_MAX + 1);
+    let wanted = limits::SECRET_FILE_BYTES_MAX as u64 + 1;
+    file.take(wanted).read_to_end(&mut bytes).map_err(|error| because(path, &error))?;
+    if bytes.len() > limits::SECRET_FILE_BYTES_MAX {
+        return Err(format!("{shown} is larger than 4 KiB; is it the right file?"));
+    }
+    for end in [b'\n', b'\r'] {
+        if bytes.last() == Some(&end) {
+            bytes.pop();
+        }
+    }
+    if bytes.is_empty() {
+        return Err(format!("{shown} is empty"));
+    }
+    if !bytes.iter().all(u8::is_ascii_graphic) {
+        return Err(format!("{shown} holds more than one word, or something that is no text; write the secret alone"));
+    }
+    String::from_utf8(bytes).map_err(|_| format!("{shown} is no text"))
+}
+
+fn because(path: &Path, error: &io::Error) -> String {
+    let path = path.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{path} does not exist"),
+        io::ErrorKind::PermissionDenied => format!("{path} may not be read by the user the gate runs as"),
+        _ => format!("{path} cannot be read: {error}"),
+    }
+}
