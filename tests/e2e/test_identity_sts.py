@@ -1,15 +1,18 @@
 """Roles by AssumeRole: a real token service whose roles, trust and session policies hold, and one that says what it was asked."""
 
 import json
+import os
 
 import pytest
 from botocore.exceptions import ClientError
 
+import links
 import wire
 from forge import header
-from gate import Client, Credential, ReSign, Route
+from gate import Client, Credential, ReSign, Route, binary
 from identity import EACH, ENDPOINT, MEDIA, STUDIO_KEY, credential_of, matrix_rule
 from ports import poll
+from programs import Curl, run
 from seaweed import (
     BUCKET,
     DOMAIN,
@@ -177,6 +180,32 @@ def test_everything_a_role_can_be_given_arrives_at_the_token_service(
     tags = {said[f"Tags.member.{number}.Key"]: said[f"Tags.member.{number}.Value"] for number in (1, 2)}
     assert tags == {"project": "x", "show": "y z"}
     assert (said["TransitiveTagKeys.member.1"], said["SourceIdentity"]) == ("project", "filmgate-host-1")
+
+
+def test_links_of_filmgate_presign_are_good_for_the_gate_and_for_s3(
+    start_gate, seaweed, authority, resign_identity, tmp_path
+):
+    gate = start(start_gate, seaweed, authority, resign_identity, credential_of(seaweed))
+    seaweed.put("shots/a b é.mov", b"by link")
+    words = [binary(), "presign", "--config", gate.config, "--expires", "15m"]
+    environment = {**os.environ, **gate.environment}
+
+    def presign(*arguments) -> str:
+        link = run(*words, *arguments, env=environment, text=True).stdout.strip()
+        links.Link(link)  # What is secret in it must be in no log.
+        return link
+
+    curl = Curl(tmp_path, authority.ca, "unused", 1)
+    for client, port in ((["--client", "studio"], gate.https), ([], seaweed.https)):
+        to_there = ("--connect-to", f"::127.0.0.1:{port}")
+        got = curl(*to_there, presign("--route", ENDPOINT, *client, "GET", at("shots/a b é.mov")))
+        assert (got.status, got.body) == (200, b"by link"), (client, got)
+        body = tmp_path / "body"
+        body.write_bytes(b"put by link")
+        link = presign("--route", ENDPOINT, *client, "PUT", at("shots/put.mov"))
+        assert curl(*to_there, "--upload-file", body, link).status == 200
+        assert seaweed.get("shots/put.mov") == b"put by link"
+        assert curl(*to_there, link).status == 403, "of another method"
 
 
 def test_no_secret_of_the_gate_is_in_its_log(start_gate, seaweed, authority, resign_identity):

@@ -3,6 +3,7 @@
 import ssl
 
 import pytest
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 import wire
 from forge import header, link
@@ -16,6 +17,7 @@ from strict import Strict
 FARM_KEY = Key("AKFARM00000000000001", "TheFarmSecretIsForTestsOnly000000000001")
 SHOTGRID = Key("ASIASHOTGRID00000002", "NobodyHereKnowsThisSecret000000000000002", "token-of-shotgrid" + "y" * 60)
 SHOT = "/shots/a.mov"
+CLIENT = ExtendedKeyUsageOID.CLIENT_AUTH
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +63,9 @@ def ask(gate, storage, raw, identity=None):
 
 
 def test_a_key_that_needs_a_certificate_is_good_with_it_only(gate, storage, authority):
-    node = authority.issue("node7.render.mystudio.test", is_client=True)
-    desk = authority.issue("desk.mystudio.test", is_client=True)
-    deep = authority.issue("a.node7.render.mystudio.test", is_client=True)
+    node = authority.issue("node7.render.mystudio.test", purpose=CLIENT)
+    desk = authority.issue("desk.mystudio.test", purpose=CLIENT)
+    deep = authority.issue("a.node7.render.mystudio.test", purpose=CLIENT)
     raw = lambda: header(target=SHOT, host=MEDIA, key=FARM_KEY)
     assert ask(gate, storage, raw(), node).status == 200
     storage.only()
@@ -76,9 +78,9 @@ def test_a_key_that_needs_a_certificate_is_good_with_it_only(gate, storage, auth
 
 
 def test_a_link_of_shotgrid_is_good_from_a_trusted_desk_only(gate, storage, authority):
-    desk = authority.issue("desk.mystudio.test", is_client=True)
-    office = authority.issue("office", "other.mystudio.test", is_client=True)
-    node = authority.issue("node7.render.mystudio.test", is_client=True)
+    desk = authority.issue("desk.mystudio.test", purpose=CLIENT)
+    office = authority.issue("office", "other.mystudio.test", purpose=CLIENT)
+    node = authority.issue("node7.render.mystudio.test", purpose=CLIENT)
     raw = lambda: link(target=f"{SHOT}?response-content-disposition=filename%3Da&x-amz-meta-user-id=93", host=MEDIA, key=SHOTGRID)
     for trusted in (desk, office):
         response = ask(gate, storage, raw(), trusted)
@@ -98,7 +100,7 @@ def test_a_link_of_shotgrid_is_good_from_a_trusted_desk_only(gate, storage, auth
 
 
 def test_a_certificate_of_a_stranger_ends_the_handshake(gate, storage, workspace):
-    stranger = Authority(workspace / "stranger-of-clients", "somebody else").issue("desk.mystudio.test", is_client=True)
+    stranger = Authority(workspace / "stranger-of-clients", "somebody else").issue("desk.mystudio.test", purpose=CLIENT)
     storage.forget()
     with pytest.raises((OSError, wire.Incomplete)):
         ask(gate, storage, link(target=SHOT, host=MEDIA, key=SHOTGRID), stranger)
@@ -107,7 +109,7 @@ def test_a_certificate_of_a_stranger_ends_the_handshake(gate, storage, workspace
 
 def test_a_resumed_session_is_still_the_client_it_was(gate, storage, authority):
     """A ticket must not give a certificate's rights to somebody else, nor lose them."""
-    desk = authority.issue("desk.mystudio.test", is_client=True)
+    desk = authority.issue("desk.mystudio.test", purpose=CLIENT)
     made = context(desk)
     raw = lambda: link(target=SHOT, host=MEDIA, key=SHOTGRID)
     session = None
