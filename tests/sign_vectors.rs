@@ -22,7 +22,6 @@ const OTHER_PATHS: &[&str] = &[
     "get-slash-normalized",
     "get-slash-pointless-dot-normalized",
     "get-slashes-normalized",
-    "get-space-normalized",
 ];
 
 /// Where cargo has put the crate that carries the suite.
