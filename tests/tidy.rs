@@ -73,7 +73,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aws_sdk_sts", &["creds"]),
     ("aws_sigv4", &["sign"]),
     ("aws_smithy_http_client", &["creds"]),
-    ("base64", &["sign"]),
     ("http_body_util", &["demo"]),
     ("hyper", &["demo"]),
     ("hyper_util", &["demo"]),
