@@ -81,6 +81,36 @@ fn a_bad_file_is_told_with_key_line_and_cause() {
 }
 
 #[test]
+fn a_bad_file_of_client_authorities_is_told_and_does_not_blame_the_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (certificate_pem, key_pem) = pair();
+    let certificate = write(at, "c.pem", certificate_pem.as_bytes(), 0o644);
+    let key = write(at, "k.pem", key_pem.as_bytes(), 0o600);
+    let examine = |file: &str| {
+        examined(&format!("[tls]\ncertificate = {certificate:?}\nprivate-key = {key:?}\nclient-ca-file = {file:?}"), "")
+    };
+    assert_eq!(examine(&certificate), []);
+    assert_eq!(examine(""), [], "as if it were not there");
+    let no_x509 = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (file, fragment) in [
+        (&at.join("gone").to_str().unwrap().to_owned(), "does not exist"),
+        (&at.to_str().unwrap().to_owned(), "is a directory"),
+        (&write(at, "empty", b"", 0o644), "is empty"),
+        (&key, "swapped"),
+        (&write(at, "text", b"none", 0o644), "has no PEM certificate"),
+        (&write(at, "cut.pem", &certificate_pem.as_bytes()[..200], 0o644), "PEM"),
+        (&write(at, "odd.pem", no_x509, 0o644), "X.509"),
+    ] {
+        let problems = examine(file);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let problem = &problems[0];
+        assert_eq!((&*problem.key, problem.line, problem.severity), ("tls.client-ca-file", Some(4), Severity::Error));
+        assert!(problem.message.contains(fragment), "{problem}");
+    }
+}
+
+#[test]
 fn files_of_identities_routes_and_the_log_are_told_by_their_own_keys() {
     let tls = "[[tls.identity]]\ncertificate = \"/gone/c\"\nprivate-key = \"/gone/k\"";
     let rest = "upstream.tls.ca-file = \"/gone/roots\"\n[access-log]\nfile = \"/gone/log\"";

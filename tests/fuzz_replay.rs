@@ -53,6 +53,11 @@ fn chunked_bodies_hold_their_promises() {
 }
 
 #[test]
+fn forms_hold_their_promises() {
+    replay("form", bodies::form::run);
+}
+
+#[test]
 fn connections_hold_their_promises() {
     replay("exchange", bodies::exchange::run);
 }
@@ -94,7 +99,7 @@ fn payloads_hold_their_promises() {
 
 #[test]
 fn every_seed_is_harmless_to_every_target() {
-    for target in ["request_head", "response_head", "chunked", "exchange", "records", "payload"] {
+    for target in ["request_head", "response_head", "chunked", "exchange", "records", "payload", "form"] {
         seeds(target).iter().for_each(|seed| bodies::run_all(seed));
     }
 }
