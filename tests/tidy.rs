@@ -56,7 +56,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("x509_parser", &["tls"]),
     ("httparse", &["http"]),
     ("memchr", &["http", "s3"]),
-    ("base64", &["sign"]),
     ("bytes", &["http", "demo"]),
     ("clap", &["config", "main"]),
     ("crc_fast", &["sign"]),
