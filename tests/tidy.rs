@@ -65,7 +65,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("humantime", &["config"]),
     ("arc_swap", &["sign", "tls", "*"]),
     ("mimalloc", &["main"]),
-    ("serde_json", &["creds"]),
+    ("serde_json", &["creds", "sign"]),
     ("signal_hook", &["server"]),
     ("tracing", &["*"]),
     ("tracing_subscriber", &["server"]),

@@ -10,6 +10,7 @@ mod client;
 mod credential;
 pub mod file;
 pub mod keys;
+pub mod presign;
 pub mod probe;
 mod route;
 mod rules;
