@@ -79,7 +79,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rcgen", &["demo"]),
     ("s3s", &["demo"]),
     ("s3s_fs", &["demo"]),
-    ("serde_json", &["creds", "sign"]),
     ("tempfile", &["demo", "server"]),
     ("tokio_rustls", &["demo"]),
 ];
