@@ -15,6 +15,7 @@ fn main() -> ExitCode {
             Err(code) => code,
         },
         Command::Check { config } => cli::check(&config),
+        Command::Policy { ask } => cli::policy(ask),
         Command::PrintDefault => cli::print_default(),
         Command::Demo(arguments) => demo(arguments),
     }

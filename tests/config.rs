@@ -312,7 +312,7 @@ fn the_default_file_mentions_every_key_below_its_section() {
     let mut rest = text.as_str();
     for key in keys::KEYS {
         let line = if key.is_section() { key.header() } else { format!("{} = ", key.name()) };
-        let found = rest.find(&format!("\n{line}")).or_else(|| rest.find(&format!("\n#{line}")));
+        let found = [format!("\n{line}"), format!("\n#{line}")].iter().filter_map(|line| rest.find(line)).min();
         rest = &rest[found.unwrap_or_else(|| panic!("{} is not there, or in another order", key.path)) + 1..];
     }
 }
