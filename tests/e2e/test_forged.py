@@ -9,9 +9,10 @@ import links
 import sigv4
 import wire
 from forge import OBJECT, Raw, chunks, form, header, link, put, signed_chunks, signed_trailer, stream, unsigned_trailer
-from gate import Client, ReSign, Route
+from gate import Client, ReSign, Route, binary
 from identity import EACH, ENDPOINT, MEDIA, STUDIO_KEY, process_credential
 from ports import poll
+from programs import run
 from seaweed import BUCKET, DOMAIN, HOST, OTHERS, PLATES, REGION
 from sigv4 import Key
 from strict import Strict
@@ -866,6 +867,23 @@ def test_only_the_owner_of_a_key_is_told_what_was_signed(guarded, storage):
     for raw, is_told in ((replay(), True), (header(key=NOBODY), False), (header(region="us-east-1"), False)):
         body = send(guarded, raw).body
         assert (b"<CanonicalRequest>" in body) == is_told == (b"<StringToSign>" in body), body
+
+
+def test_what_is_explained_is_what_is_done(guarded, storage):
+    """`filmgate policy explain` on every request of the policy's table that it is about, and on good ones."""
+    good = [header(), put(), header(key=READER), copy(f"{BUCKET}/shots/b.mov"), header("DELETE", key=COPIER)]
+    names = {STUDIO_KEY.id: "studio", READER.id: "reader", COPIER.id: "copier"}
+    told = 0
+    for raw, allowed in [*((raw, True) for raw in good), *((case[1](), False) for case in policy() if case[3] == "AccessDenied")]:
+        client = names.get(re.search(r"(AK\w+)/", raw.get("authorization") or raw.target).group(1))
+        if not client or "X-Amz-" in raw.target:
+            continue
+        fields = [f"{name}: {value}" for name, value in raw.fields if name.lower().startswith("x-amz-")]
+        words = ["--route", ENDPOINT, "--client", client, *(word for field in fields for word in ("-H", field))]
+        said = run(binary(), "policy", "explain", "--config", guarded.config, *words, raw.method, raw.target, check=False)
+        assert said.returncode == (0 if allowed else 1), (raw.method, raw.target, said.stdout, said.stderr)
+        told += 1
+    assert told > 40
 
 
 def test_several_forgeries_on_one_connection_leave_it_usable_or_closed(guarded, storage):

@@ -1,6 +1,7 @@
 """What S3 gets to see of a request the gate signs, by an S3 that computes every signature anew."""
 
 import re
+import threading
 import urllib.parse
 
 import pytest
@@ -282,6 +283,68 @@ def test_one_connection_carries_many_signatures(connection, storage):
     for number in range(50):
         raw = header(target=f"/{BUCKET}/shots/{number}") if number % 2 else link(target=f"/{BUCKET}/shots/{number}")
         passes(connection, storage, raw)
+
+
+def test_bodies_that_come_in_crumbs_are_signed_all_the_same(connection, storage):
+    data = [b"a" * 40, b"b" * 7, b"c"]
+    length = str(sum(map(len, data)))
+    crc = ("x-amz-checksum-crc32", sigv4.checksum("crc32", b"".join(data)))
+    for kind, signs in ((sigv4.SIGNED_CHUNKS, True), (sigv4.SIGNED_TRAILER, True), (sigv4.UNSIGNED_TRAILER, False)):
+        has_trailer = kind != sigv4.SIGNED_CHUNKS
+        for size in (1, 3, 7, 50):
+            raw = forge.stream(kind, crc[0] if has_trailer else None, length)
+            raw = forge.chunks(raw, pieces=[*data, b""], trailers=(crc,) if has_trailer else (), signs=signs)
+            storage.forget()
+            sent = raw.data()
+            head = sent.index(b"\r\n\r\n") + 4
+            connection.send(sent[:head])
+            for at in range(head, len(sent), size):
+                connection.send(sent[at : at + size])
+            assert connection.response("PUT").status == 200
+            assert storage.only().body == b"".join(data)
+
+
+def test_many_at_once_do_not_get_into_each_others_signatures(signing, storage):
+    storage.forget()
+    bodies = [b"%d" % number * 30_000 for number in range(4)]
+    failures = []
+
+    def client(number: int) -> None:
+        try:
+            with wire.Connection(signing.https, ENDPOINT, context=wire.client_context(verify=False)) as connection:
+                for turn in range(10):
+                    body = bodies[(number + turn) % 4]
+                    target = f"/{BUCKET}/many/{number}-{turn}"
+                    make = [
+                        lambda: header(target=target),
+                        lambda: link(target=target),
+                        lambda: header("PUT", target, body=body),
+                        lambda: forge.chunks(
+                            header(
+                                "PUT",
+                                target,
+                                ("content-encoding", "aws-chunked"),
+                                ("x-amz-decoded-content-length", str(len(body))),
+                                payload=sigv4.SIGNED_CHUNKS,
+                            ),
+                            pieces=[body, b""],
+                        ),
+                    ]
+                    raw = make[turn % 4]()
+                    connection.send(raw.data())
+                    response = connection.response(raw.method)
+                    assert response.status == 200, response.body
+        except Exception as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures[0]
+    assert len(storage.verdicts) == 240
+    assert not [verdict.faults for verdict in storage.verdicts if verdict.faults]
 
 
 def test_the_access_log_says_who_asked_and_holds_no_secret(signing, connection, storage, workspace):
