@@ -1,4 +1,4 @@
-"""awscli, loaded once: reads the words of a command a line, runs each in a process of its own, and says how it ended."""
+"""awscli, loaded once: reads the words of a command a line, runs each in its own process, says how it ended."""
 
 import json
 import os

@@ -17,7 +17,7 @@ from botocore.config import Config
 
 from gate import REPOSITORY
 from programs import Curl, run
-from sigv4 import Key
+from sigv4 import Key, sha256
 
 MIB = 1 << 20
 PART = 5 * MIB
@@ -368,7 +368,9 @@ class Rclone(Client):
         return json.loads(self.rclone("lsjson", "--stat", self.at(key)))["Size"]
 
     def list(self, prefix):
-        return [prefix + name for name in self.rclone("lsf", "-R", "--files-only", self.at(prefix)).decode().splitlines()]
+        return [
+            prefix + name for name in self.rclone("lsf", "-R", "--files-only", self.at(prefix)).decode().splitlines()
+        ]
 
     def copy(self, source, key):
         self.rclone("copyto", self.at(source), self.at(key))
@@ -430,7 +432,7 @@ class S5cmd(Client):
 
 
 class S3cmd(Client):
-    """s3cmd, from Debian. To look at an object it asks for the bucket's configuration, and a copy is given a list of grants:
+    """s3cmd, from Debian. To look at an object it asks for the bucket's configuration and sets the grants of a copy:
     `bucket-config` and `acl` are more than a client should be given."""
 
     def __init__(self, door: Door, directory: Path):
@@ -497,26 +499,32 @@ class CurlSigned(Client):
         return self.curl("--aws-sigv4", f"aws:amz:{region}:s3", "--user", f"{key.id}:{key.secret}", *words)
 
     def put(self, key, body):
-        said = self.signed("--upload-file", self.file(body), "--header", f"x-amz-content-sha256: {_sha(body)}", self.door.url(key))
+        said = self.signed(
+            "--upload-file", self.file(body), "--header", f"x-amz-content-sha256: {sha256(body)}", self.door.url(key)
+        )
         assert said.status == 200, said
 
     def get(self, key):
-        said = self.signed("--header", f"x-amz-content-sha256: {_sha(b'')}", self.door.url(key))
+        said = self.signed("--header", f"x-amz-content-sha256: {sha256(b'')}", self.door.url(key))
         assert said.status == 200, said
         return said.body
 
     def range(self, key, first, last):
-        said = self.signed("--header", f"x-amz-content-sha256: {_sha(b'')}", "--range", f"{first}-{last}", self.door.url(key))
+        said = self.signed(
+            "--header", f"x-amz-content-sha256: {sha256(b'')}", "--range", f"{first}-{last}", self.door.url(key)
+        )
         assert said.status == 206, said
         return said.body
 
     def head(self, key):
-        said = self.signed("--head", "--header", f"x-amz-content-sha256: {_sha(b'')}", self.door.url(key))
+        said = self.signed("--head", "--header", f"x-amz-content-sha256: {sha256(b'')}", self.door.url(key))
         assert said.status == 200, said
         return int(said.fields["content-length"])
 
     def delete(self, key):
-        said = self.signed("--request", "DELETE", "--header", f"x-amz-content-sha256: {_sha(b'')}", self.door.url(key))
+        said = self.signed(
+            "--request", "DELETE", "--header", f"x-amz-content-sha256: {sha256(b'')}", self.door.url(key)
+        )
         assert said.status == 204, said
 
 
@@ -594,7 +602,9 @@ class Js(Client):
         self.call("DeleteObject", Key=key)
 
     def delete_many(self, keys):
-        assert len(self.call("DeleteObjects", Delete={"Objects": [{"Key": key} for key in keys]})["Deleted"]) == len(keys)
+        assert len(self.call("DeleteObjects", Delete={"Objects": [{"Key": key} for key in keys]})["Deleted"]) == len(
+            keys
+        )
 
     def presign_get(self, key):
         return self.call("presign", command="GetObjectCommand", Key=key)
@@ -606,12 +616,6 @@ class Js(Client):
         conditions = [["content-length-range", 1, 1000]]
         made = self.call("post", Key=key, Fields={"success_action_status": "201"}, Conditions=conditions, Expires=300)
         return Boto3.post(self, made, body)
-
-
-def _sha(body: bytes) -> str:
-    from sigv4 import sha256
-
-    return sha256(body)
 
 
 CLIENTS = {

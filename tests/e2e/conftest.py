@@ -48,7 +48,13 @@ def pytest_report_header():
 def pytest_terminal_summary(terminalreporter):
     """The matrix of clients and operations, as it came out."""
     outcomes: dict[str, dict[str, str]] = {}
-    for outcome, mark in (("passed", "yes"), ("skipped", "skip"), ("xfailed", "no"), ("failed", "FAIL"), ("error", "FAIL")):
+    for outcome, mark in (
+        ("passed", "yes"),
+        ("skipped", "skip"),
+        ("xfailed", "no"),
+        ("failed", "FAIL"),
+        ("error", "FAIL"),
+    ):
         for report in terminalreporter.stats.get(outcome, []):
             _, found, case = report.nodeid.partition("test_identity_clients.py::test_a_client_does[")
             if found:

@@ -151,7 +151,9 @@ LENGTH = str(sum(map(len, DATA)))
 PIECES = [*DATA, b""]
 
 
-def stream(payload: str = sigv4.SIGNED_CHUNKS, trailer: str | None = None, length: str | None = LENGTH, **options) -> Raw:
+def stream(
+    payload: str = sigv4.SIGNED_CHUNKS, trailer: str | None = None, length: str | None = LENGTH, **options
+) -> Raw:
     """A PUT whose body is to come in chunks."""
     fields = [("content-encoding", "aws-chunked")]
     if length is not None:

@@ -117,7 +117,9 @@ class Route:
         if not resign:
             return "\n".join(lines) + "\n"
         lines += [f"{name} = {_toml(value)}" for name, value in resign.upstream.items()]
-        rules = [("[[route.allow]]", rule) for rule in resign.allow] + [("[[route.deny]]", rule) for rule in resign.deny]
+        rules = [("[[route.allow]]", rule) for rule in resign.allow] + [
+            ("[[route.deny]]", rule) for rule in resign.deny
+        ]
         return "\n".join(lines) + "\n" + "".join(_table(header, values) for header, values in rules)
 
 

@@ -40,7 +40,9 @@ def credential_of(seaweed, role: str = PROXY_ROLE, **options) -> Credential:
 
 def process_credential(path, strict=None, key: Key | None = None, name: str = "role") -> Credential:
     """Credentials that a program prints, as IAM Roles Anywhere's does."""
-    key = key or Key("ASIAGATESOWN00000001", "TheGatesOwnTemporarySecretForTests000001", "token-of-the-gate/" + "z" * 80)
+    key = key or Key(
+        "ASIAGATESOWN00000001", "TheGatesOwnTemporarySecretForTests000001", "token-of-the-gate/" + "z" * 80
+    )
     links.secrets.update({key.secret, key.token} - {None})
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=6)
     said = {"Version": 1, "AccessKeyId": key.id, "SecretAccessKey": key.secret}

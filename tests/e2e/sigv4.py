@@ -1,5 +1,5 @@
-"""Signature version 4 by hand, from the words of the AWS documentation: for requests no library would make, and for an S3
-that believes nothing. botocore is the oracle of it: see test_identity_upstream.py."""
+"""Signature version 4 by hand, from the words of the AWS documentation: for requests no library would make, and for an
+S3 that believes nothing. botocore is the oracle of it: see test_identity_upstream.py."""
 
 import base64
 import datetime
@@ -116,7 +116,7 @@ def trailer_signature(secret: str, date: str, scope: Scope, before: str, trailer
 def chunked(chunks: list[bytes], signer=None, trailers=()) -> bytes:
     """A body in the `aws-chunked` coding, without its end if `chunks` does not end with an empty one.
 
-    `signer` makes the signature of a chunk from the one before it and the data, `signer.trailer` that of the trailer."""
+    `signer` signs each chunk, by the signature before it and the data, and the trailer."""
     out, before = b"", signer.seed if signer else ""
     for data in chunks:
         extension = ""

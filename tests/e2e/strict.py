@@ -1,4 +1,4 @@
-"""An S3 that believes nothing: it computes the signature of every request anew, and writes down what is wrong with it."""
+"""An S3 that believes nothing: it computes the signature of every request anew and writes down what is wrong."""
 
 import base64
 import json
@@ -15,7 +15,16 @@ from upstream import OK, Peer, Request, Upstream
 DONE = OK.replace(b"Length: 2\r\n\r\nok", b"Length: 0\r\n\r\n")
 
 # RFC 9110 §7.6.1, and what a proxy must be free to change.
-NEVER_SIGNED = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "expect"}
+NEVER_SIGNED = {
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+}
 SECONDS_APART = 300
 ANOTHER_BODY = "is that of another body"
 
@@ -128,7 +137,9 @@ def judge(request: Request, keys: dict[str, Key], regions, hosts, forbidden=()) 
     if request.method in ("PUT", "POST") and request.get("content-length") is None and coding != "chunked":
         fault("no length")
     for name, _ in sigv4.pairs(target.partition("?")[2]):
-        if name.lower().startswith((b"x-amz-sig", b"x-amz-cred", b"x-amz-alg", b"x-amz-exp", b"x-amz-date", b"x-amz-sec")):
+        if name.lower().startswith(
+            (b"x-amz-sig", b"x-amz-cred", b"x-amz-alg", b"x-amz-exp", b"x-amz-date", b"x-amz-sec")
+        ):
             fault(f"query parameter {name.decode()} beside an Authorization field")
         if name in (b"Signature", b"AWSAccessKeyId"):
             fault("a SigV2 query")
@@ -187,7 +198,9 @@ def _judge_form(verdict: Verdict, keys: dict[str, Key], regions) -> None:
             continue
         name = name.removeprefix("$").lower()
         named.add(name)
-        if name != "bucket" and not (form.get(name, "") == value if kind == "eq" else form.get(name, "").startswith(value)):
+        if name != "bucket" and not (
+            form.get(name, "") == value if kind == "eq" else form.get(name, "").startswith(value)
+        ):
             fault(f"{name} is {form.get(name)!r}, the policy says {kind} {value!r}")
     if free := set(form) - named - {"policy", "x-amz-signature", "file"}:
         fault(f"fields of which the policy does not speak: {free}")

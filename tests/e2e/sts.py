@@ -1,4 +1,4 @@
-"""Small servers around the gate's own identity: a token service that does what a test says, and a way to the gate for clients."""
+"""Small servers around the gate's own identity: a token service that does what a test says, and a way to the gate."""
 
 import datetime
 import http.server
@@ -10,10 +10,9 @@ import threading
 import urllib.parse
 from dataclasses import dataclass
 
+import links
 import sigv4
 from sigv4 import Key, Scope
-
-import links
 
 REGION = "us-west-2"
 
@@ -54,9 +53,7 @@ class TokenService:
         self._server.daemon_threads = True
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(identity.certificate, identity.key)
-        self._server.socket = context.wrap_socket(
-            self._server.socket, server_side=True, do_handshake_on_connect=False
-        )
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
 
     @property
@@ -109,7 +106,8 @@ class TokenService:
 
     def _judge(self, handler, body: bytes, parameters: dict) -> Asked:
         match = re.fullmatch(
-            r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/sts/aws4_request, SignedHeaders=([^,]+), Signature=(\w+)",
+            r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/sts/aws4_request, "
+            r"SignedHeaders=([^,]+), Signature=(\w+)",
             handler.headers.get("authorization") or "",
         )
         token = handler.headers.get("x-amz-security-token")

@@ -1,5 +1,5 @@
-"""Every client with keys of the gate's own, every operation it has, in each style of address, onto an S3 that verifies the
-gate's signatures and takes none but its role's. The summary shows the matrix."""
+"""Every client with keys of the gate's own, every operation it has, in each style of address, onto an S3 that verifies
+the gate's signatures and takes none but its role's. The summary shows the matrix."""
 
 import os
 import time
@@ -25,7 +25,7 @@ from sigv4 import Key
 from sts import Tunnel
 
 STYLES = ["path", "virtual", "bucket"]
-# What a client can do is tested in one style by every client, and in the others by those that build addresses themselves.
+# What a client can do is tested in one style by every client, and in the others where it takes no time.
 EVERYWHERE = {"boto3", "js", "curl"}
 IN_STYLE = {
     "awscli1": ["path", "bucket"],
@@ -79,7 +79,11 @@ def doors(request, seaweed, authority):
         port, key, host = request.getfixturevalue("resigning").https, STUDIO_KEY, ENDPOINT
     tunnel = Tunnel(port)
     usual = {"key": key, "tunnel": tunnel.url, "port": port, "ca": authority.ca}
-    forms = ("path-form", DOMAIN if IS_DIRECT else FORMS), ("virtual-form", DOMAIN if IS_DIRECT else FORMS), ("bucket-form", ONE_FORMS)
+    forms = (
+        ("path-form", DOMAIN if IS_DIRECT else FORMS),
+        ("virtual-form", DOMAIN if IS_DIRECT else FORMS),
+        ("bucket-form", ONE_FORMS),
+    )
     yield {
         **{style: Door(style, host, BUCKET, style == "path-form", **usual) for style, host in forms},
         "path": Door("path", host, BUCKET, True, versioned=PLATES, **usual),

@@ -132,7 +132,11 @@ def test_credentials_s3_refuses_are_renewed_once(begin, service, code):
     assert response.status in (200, 503), "the client did nothing wrong"
     assert f"<Code>{code}</Code>".encode() not in response.body
     poll("another AssumeRole", lambda: len(service.asked) == before + 1, 5)
-    poll("requests signed anew", lambda: ask(gate).status == 200 and service.strict.verdicts[-1].key == service.issued[-1], 5)
+    poll(
+        "requests signed anew",
+        lambda: ask(gate).status == 200 and service.strict.verdicts[-1].key == service.issued[-1],
+        5,
+    )
     time.sleep(0.3)
     assert len(service.asked) == before + 1, "once"
     assert "refuse" in gate.output()
@@ -260,7 +264,14 @@ def test_a_client_with_a_wrong_clock_is_told_so(begin, service, tmp_path, author
     for minutes, status in ((-16, 403), (-14, 200), (0, 200), (14, 200), (16, 403)):
         done = run(
             *("faketime", "-f", f"{minutes:+d}m", "curl", "--silent", "--insecure", "--http1.1", "--max-time", 20),
-            *("--connect-to", f"::127.0.0.1:{gate.https}", "--write-out", "\n%{http_code}", *words, f"https://{MEDIA}{SHOT}"),
+            *(
+                "--connect-to",
+                f"::127.0.0.1:{gate.https}",
+                "--write-out",
+                "\n%{http_code}",
+                *words,
+                f"https://{MEDIA}{SHOT}",
+            ),
         )
         body, _, said = done.stdout.decode().rpartition("\n")
         assert int(said) == status, (minutes, body)

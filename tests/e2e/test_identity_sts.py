@@ -1,4 +1,4 @@
-"""Roles by AssumeRole: a real token service whose roles, trust and session policies hold, and one that says what it was asked."""
+"""Roles by AssumeRole: at a token service whose roles, trust and session policies hold, and at one that writes down."""
 
 import json
 import os
@@ -56,7 +56,9 @@ def test_the_token_service_has_teeth(seaweed):
     """What the rest of this file relies on, seen without the gate."""
     seaweed.put(KEY, b"by role")
     bare = seaweed.client("s3", (GATE_KEY, GATE_SECRET), s3={"addressing_style": "path"})
-    assert refusal(lambda: bare.get_object(Bucket=BUCKET, Key=KEY)) == "AccessDenied", "the gate's own key may do nothing"
+    assert refusal(lambda: bare.get_object(Bucket=BUCKET, Key=KEY)) == "AccessDenied", (
+        "the gate's own key may do nothing"
+    )
     role = assumed(seaweed, PROXY_ROLE)
     assert role.get_object(Bucket=BUCKET, Key=KEY)["Body"].read() == b"by role"
     assert refusal(lambda: role.get_object(Bucket=OTHERS, Key=KEY)) == "AccessDenied"
@@ -174,7 +176,11 @@ def test_everything_a_role_can_be_given_arrives_at_the_token_service(
     assert (one.parameters["RoleArn"], one.access_key, one.is_signed_well) == (first, GATE_KEY, True)
     assert (two.parameters["RoleArn"], two.access_key, two.is_signed_well) == (second, stub.issued[0].id, True)
     said = two.parameters
-    assert (said["ExternalId"], said["RoleSessionName"], said["DurationSeconds"]) == ("studio-1", "gate.mystudio", "2700")
+    assert (said["ExternalId"], said["RoleSessionName"], said["DurationSeconds"]) == (
+        "studio-1",
+        "gate.mystudio",
+        "2700",
+    )
     assert json.loads(said["Policy"]) == ONLY_READING
     assert said["PolicyArns.member.1.arn"] == "arn:aws:iam::aws:policy/ReadOnlyAccess"
     tags = {said[f"Tags.member.{number}.Key"]: said[f"Tags.member.{number}.Value"] for number in (1, 2)}

@@ -81,7 +81,9 @@ def test_a_link_of_shotgrid_is_good_from_a_trusted_desk_only(gate, storage, auth
     desk = authority.issue("desk.mystudio.test", purpose=CLIENT)
     office = authority.issue("office", "other.mystudio.test", purpose=CLIENT)
     node = authority.issue("node7.render.mystudio.test", purpose=CLIENT)
-    raw = lambda: link(target=f"{SHOT}?response-content-disposition=filename%3Da&x-amz-meta-user-id=93", host=MEDIA, key=SHOTGRID)
+    raw = lambda: link(
+        target=f"{SHOT}?response-content-disposition=filename%3Da&x-amz-meta-user-id=93", host=MEDIA, key=SHOTGRID
+    )
     for trusted in (desk, office):
         response = ask(gate, storage, raw(), trusted)
         assert response.status == 200, response.body

@@ -53,7 +53,13 @@ def test_the_forge_signs_as_botocore_does(key):
         auth.add_auth(request)
         date = request.context["timestamp"]
         own = Forge(
-            "PUT", f"/{path}{query}", HOST, [("x-amz-meta-a", "b  c "), ("Content-MD5", "x")], b"frame", EXAMPLE, date=date
+            "PUT",
+            f"/{path}{query}",
+            HOST,
+            [("x-amz-meta-a", "b  c "), ("Content-MD5", "x")],
+            b"frame",
+            EXAMPLE,
+            date=date,
         ).signed()
         assert own.get("authorization") == request.headers["Authorization"]
     request = AWSRequest("GET", f"https://{HOST}/{path}")
@@ -218,11 +224,26 @@ def test_fields_of_the_request_travel_and_those_of_the_hop_and_of_the_client_do_
         (lambda: link("PUT", body=b"frame"), sigv4.UNSIGNED),
         (signed_chunks, sigv4.SIGNED_CHUNKS),
         (lambda: signed_chunks(pieces=[b""], length="0"), sigv4.SIGNED_CHUNKS),
-        (lambda: signed_chunks(pieces=[*(b"%d" % n * 65_536 for n in range(10)), b""], length="655360"), sigv4.SIGNED_CHUNKS),
+        (
+            lambda: signed_chunks(pieces=[*(b"%d" % n * 65_536 for n in range(10)), b""], length="655360"),
+            sigv4.SIGNED_CHUNKS,
+        ),
         (signed_trailer, sigv4.SIGNED_TRAILER),
         (unsigned_trailer, sigv4.UNSIGNED_TRAILER),
-        (lambda: unsigned_trailer(trailers=(("x-amz-checksum-sha256", sigv4.checksum("sha256", b"".join(forge.DATA))),), trailer="x-amz-checksum-sha256"), sigv4.UNSIGNED_TRAILER),
-        (lambda: unsigned_trailer(trailers=(("x-amz-checksum-crc64nvme", sigv4.checksum("crc64nvme", b"".join(forge.DATA))),), trailer="x-amz-checksum-crc64nvme"), sigv4.UNSIGNED_TRAILER),
+        (
+            lambda: unsigned_trailer(
+                trailers=(("x-amz-checksum-sha256", sigv4.checksum("sha256", b"".join(forge.DATA))),),
+                trailer="x-amz-checksum-sha256",
+            ),
+            sigv4.UNSIGNED_TRAILER,
+        ),
+        (
+            lambda: unsigned_trailer(
+                trailers=(("x-amz-checksum-crc64nvme", sigv4.checksum("crc64nvme", b"".join(forge.DATA))),),
+                trailer="x-amz-checksum-crc64nvme",
+            ),
+            sigv4.UNSIGNED_TRAILER,
+        ),
     ],
 )
 @pytest.mark.parametrize("coding", ["content-length", "chunked"])
@@ -262,7 +283,12 @@ def test_a_body_that_is_not_the_one_that_was_signed_is_s3s_to_refuse(connection,
 
 
 def test_the_parameters_of_a_link_that_stand_for_fields_are_signed(connection, storage):
-    raw = link("PUT", f"{forge.OBJECT}?x-amz-meta-user-id=93&x-amz-checksum-crc32={urllib.parse.quote(sigv4.checksum('crc32', b'frame'))}", body=b"frame")
+    crc = sigv4.checksum("crc32", b"frame")
+    raw = link(
+        "PUT",
+        f"{forge.OBJECT}?x-amz-meta-user-id=93&x-amz-checksum-crc32={urllib.parse.quote(crc)}",
+        body=b"frame",
+    )
     request = passes(connection, storage, raw).request
     assert request.get("x-amz-meta-user-id") == "93"
     assert b"user-id" not in request.target
@@ -353,6 +379,10 @@ def test_the_access_log_says_who_asked_and_holds_no_secret(signing, connection, 
     record = signing.record_of(lambda record: record.get("key") == "logged/by-name.mov")
     assert "studio" in record.values(), record
     text = signing.log.read_text() + signing.output()
-    for secret in (STUDIO_KEY.secret, raw.get("authorization").rpartition("=")[2], *(k.secret for k in storage.keys.values())):
+    for secret in (
+        STUDIO_KEY.secret,
+        raw.get("authorization").rpartition("=")[2],
+        *(k.secret for k in storage.keys.values()),
+    ):
         assert secret not in text
     assert not re.search(r"Signature=[0-9a-f]{8}", text)
