@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         },
         Command::Check { config } => cli::check(&config),
         Command::Presign(arguments) => presign::run(&arguments),
+        Command::Policy { ask } => cli::policy(ask),
         Command::PrintDefault => cli::print_default(),
         Command::Demo(arguments) => demo(arguments),
     }

@@ -191,7 +191,7 @@ fn bad_routes_are_refused() {
         (Route, "[[route]]\nhosts=[\"a\"]\nbucket=\"media\"", "route[0].region", 1, "missing"),
         (Route, "[[route]]\nbucket=\"media\"\nregion=\"us-west-2\"", "route[0].hosts", 1, "missing"),
         (Route, "[[route]]\nbucket=\"abc\"\nregion=\"us-west-2\"\nhosts=[]", "route[0].hosts", 4, "no name leads here"),
-        (RouteEnd, "mode = \"re-sign\"", "route[0].mode", 5, "mode \"re-sign\" is not available in this version"),
+        (RouteEnd, "mode = \"resign\"", "route[0].mode", 5, "mode \"re-sign\" is not available in this version"),
         (
             RouteEnd,
             "[[route]]\nhosts = [\"b.example\",\n\"A.example.\"]\nbucket=\"media\"\nregion=\"us-west-2\"",
@@ -355,7 +355,7 @@ drain = \"soon\"
 [[route]]
 hosts = [\"a.example\", \"*.b\"]
 bucket = \"Media\"
-mode = \"re-sign\"
+mode = \"resign\"
 [route.upstream]
 connect = [\"x:0\", \"y\"]
 host = \"a b\"

@@ -73,6 +73,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let credentials = credential::read(root);
     let routing = Routing::read(root, Names::read(root));
     let clients = clients?;
+    client::check_certificates(root, &clients, tls.as_ref().ok().and_then(Option::as_ref));
     rules::warn(root, &clients, &routing.routes);
     let (listeners, records) = (listeners?, records?.unwrap_or_default());
     Ok(Options {

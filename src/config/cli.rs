@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use super::explain::{self, Question};
 use super::presign::PresignArguments;
 use super::{Problem, check, keys, value};
 use crate::policy::route::UpstreamHost;
@@ -44,8 +45,21 @@ pub enum Command {
     PrintDefault,
     /// Make a presigned link for a route that signs anew
     Presign(PresignArguments),
+    /// Ask what the rules of a route say
+    Policy {
+        /// What to ask
+        #[command(subcommand)]
+        ask: PolicyCommand,
+    },
     /// Try it here and now: a real S3 server, a gate in front of it, and links to use (needs a build with the demo)
     Demo(DemoArguments),
+}
+
+/// A question about rules.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Say which rule decides about a request; exit with 0 if it is allowed, 1 if not, 2 if there is no answer
+    Explain(Question),
 }
 
 /// How the demonstration runs.
@@ -101,6 +115,37 @@ pub fn check(path: &Path) -> ExitCode {
     match load(path) {
         Ok(options) => say(&format!("{}: ok\n{}", path.display(), summary(&options))),
         Err(code) => code,
+    }
+}
+
+/// `filmgate policy`.
+#[must_use]
+pub fn policy(ask: PolicyCommand) -> ExitCode {
+    let PolicyCommand::Explain(question) = ask;
+    let path = &question.config;
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            complain(&format!("{}: {}\n", path.display(), unreadable(path, &error)));
+            return ExitCode::from(REFUSED);
+        }
+    };
+    let (options, _) = match check::load(&text) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            complain(&listing(path, &problems));
+            return ExitCode::from(REFUSED);
+        }
+    };
+    match explain::explain(&text, &options, &question) {
+        Ok((is_allowed, told)) => {
+            let said = say(&told);
+            if is_allowed { said } else { ExitCode::FAILURE }
+        }
+        Err(message) => {
+            complain(&format!("filmgate: {message}\n"));
+            ExitCode::from(REFUSED)
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::limits;
 use crate::policy::identity::{CertificateName, Client};
 use crate::policy::network::{Network, NotNetwork};
 use crate::server::clients::{ClientOptions, SecretSource};
+use crate::tls::config::ServerOptions;
 
 /// Every `[[client]]` of the document.
 pub(super) fn read(root: &Section<'_>) -> Result<Vec<ClientOptions>, Refused> {
@@ -51,7 +52,7 @@ fn client(section: &Section<'_>) -> Result<ClientOptions, Refused> {
 
     let access_key = access_key?;
     let secret = secret(section, access_key.is_some(), secret_file, secret_credential);
-    if access_key.is_none() && section.has("session-token-file") {
+    if access_key.is_none() && matches!(session_token, Ok(Some(_))) {
         section.error("session-token-file", "a client without access-key signs nothing, so it has no token");
     }
     for key in ["addresses", "certificate-names"] {
@@ -88,6 +89,19 @@ fn client(section: &Section<'_>) -> Result<ClientOptions, Refused> {
         secret: secret?,
         session_token: session_token?,
     })
+}
+
+/// Without authorities nobody has a verified certificate, and a client that needs one is never admitted.
+pub(super) fn check_certificates(root: &Section<'_>, clients: &[ClientOptions], tls: Option<&ServerOptions>) {
+    if tls.is_some_and(|tls| tls.client_ca.is_some()) {
+        return;
+    }
+    for (options, section) in clients.iter().zip(root.sections("client")) {
+        if !options.client.certificate_names.is_empty() {
+            let message = "there is no tls.client-ca-file, so no certificate of a client is ever verified";
+            section.error("certificate-names", message);
+        }
+    }
 }
 
 /// One secret for an access key, none without.

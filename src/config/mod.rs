@@ -8,6 +8,7 @@ pub mod check;
 pub mod cli;
 mod client;
 mod credential;
+pub mod explain;
 pub mod file;
 pub mod keys;
 pub mod presign;

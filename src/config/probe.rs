@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Problem, Severity};
 use crate::creds::{self, CredentialOptions, Source};
-use crate::server::{AccessLog, Options};
+use crate::server::{AccessLog, Options, clients};
 use crate::tls::config::{self, Identity, ServerOptions, TlsConfigError};
 
 /// Bytes read of one PEM file.
@@ -42,6 +42,9 @@ pub fn probe(options: &Options) -> Vec<Problem> {
     }
     for (index, credential) in options.credentials.iter().enumerate() {
         probe_credential(&mut problems, &format!("credential[{index}]"), credential);
+    }
+    for error in clients::keyring(&options.clients).err().into_iter().flatten() {
+        note(&mut problems, &format!("client[{}].{}", error.client, error.key), Err(error.message));
     }
     if let AccessLog::File(path) = &options.access_log {
         note(&mut problems, "access-log.file", can_hold_file(path));

@@ -111,8 +111,9 @@ impl Routing {
         let verify_payload = section.read("verify-payload", flag);
         let rules = rules::read(section, &self.names);
         if !signs_anew? {
+            let verifies = verify_payload == Ok(Some(true));
             for key in ["credential", "verify-payload", "allow", "deny"] {
-                if section.has(key) {
+                if section.has(key) && (key != "verify-payload" || verifies) {
                     let message = "it has no effect: the mode is \"pass-through\", where S3 alone decides; write mode = \
                                    \"re-sign\", or remove it";
                     section.error(key, message);

@@ -3,10 +3,17 @@
 //! This is a list of what is known. A field that S3 looks at (`x-amz-*`) and a parameter of the query are either known and
 //! harmless, or one of the [features](Feature), or [not understood](Unknown): then nothing is signed.
 
+mod known;
+
 use std::fmt;
 
 use crate::http::fields::Fields;
 use crate::limits;
+
+use known::{
+    ANY_PARAMETERS, BUCKET_PARAMETERS, FIELDS, FORM_FIELDS, NONE, OBJECT_PARAMETERS, OTHER_DIALECTS,
+    SERVICE_PARAMETERS, SIGNATURE_PARAMETERS, SINGLE_FIELDS,
+};
 
 use super::escape::Pair;
 use super::operation::{self, Level};
@@ -248,6 +255,8 @@ pub fn of_form<'n>(names: impl Iterator<Item = &'n [u8]>) -> Result<FeatureSet, 
         set = set.and(match known {
             Some(known) => known,
             None if has_prefix(name, b"x-ignore-") => NONE,
+            // A form brings its object with it.
+            None if has_prefix(name, b"x-amz-copy-source") => return Err(Unknown::new(name, Why::NotKnown)),
             None if has_prefix(name, b"x-amz-") => field(name)?,
             None => return Err(Unknown::new(name, Why::NotKnown)),
         });
@@ -344,163 +353,3 @@ fn field(name: &[u8]) -> Result<FeatureSet, Unknown> {
 fn has_prefix(name: &[u8], prefix: &[u8]) -> bool {
     name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
-
-const NONE: FeatureSet = FeatureSet::NONE;
-const COPY: FeatureSet = FeatureSet::one(Feature::Copy);
-const ACL: FeatureSet = FeatureSet::one(Feature::Acl);
-const ENCRYPTION: FeatureSet = FeatureSet::one(Feature::Encryption);
-const TAGGING: FeatureSet = FeatureSet::one(Feature::Tagging);
-const VERSIONS: FeatureSet = FeatureSet::one(Feature::Versions);
-const OBJECT_LOCK: FeatureSet = FeatureSet::one(Feature::ObjectLock);
-const BUCKET_CONFIG: FeatureSet = FeatureSet::one(Feature::BucketConfig);
-const OVERRIDE: FeatureSet = FeatureSet::one(Feature::ResponseOverride);
-
-/// Fields in lower case, `*` for any end, the first row that fits.
-const FIELDS: &[(&str, FeatureSet)] = &[
-    ("x-amz-content-sha256", NONE),
-    ("x-amz-date", NONE),
-    ("x-amz-security-token", NONE),
-    ("x-amz-checksum-*", NONE),
-    ("x-amz-sdk-checksum-algorithm", NONE),
-    ("x-amz-decoded-content-length", NONE),
-    ("x-amz-trailer", NONE),
-    ("x-amz-user-agent", NONE),
-    ("x-amz-expected-bucket-owner", NONE),
-    ("x-amz-optional-object-attributes", NONE),
-    ("x-amz-object-attributes", NONE),
-    ("x-amz-max-parts", NONE),
-    ("x-amz-part-number-marker", NONE),
-    ("x-amz-mp-object-size", NONE),
-    ("x-amz-if-match-last-modified-time", NONE),
-    ("x-amz-if-match-size", NONE),
-    ("x-amz-copy-source-server-side-encryption-customer-*", COPY.and(ENCRYPTION)),
-    ("x-amz-copy-source-if-*", COPY),
-    ("x-amz-copy-source-range", COPY),
-    ("x-amz-copy-source", COPY),
-    ("x-amz-source-expected-bucket-owner", COPY),
-    ("x-amz-metadata-directive", COPY),
-    ("x-amz-tagging-directive", COPY.and(TAGGING)),
-    ("x-amz-tagging", TAGGING),
-    ("x-amz-acl", ACL),
-    ("x-amz-grant-*", ACL),
-    ("x-amz-server-side-encryption*", ENCRYPTION),
-    ("x-amz-object-lock-*", OBJECT_LOCK),
-    ("x-amz-bucket-object-lock-enabled", OBJECT_LOCK),
-    ("x-amz-bucket-object-lock-token", OBJECT_LOCK),
-    ("x-amz-bypass-governance-retention", FeatureSet::one(Feature::BypassGovernance)),
-    ("x-amz-storage-class", FeatureSet::one(Feature::StorageClass)),
-    ("x-amz-website-redirect-location", FeatureSet::one(Feature::Redirect)),
-    ("x-amz-request-payer", FeatureSet::one(Feature::RequestPayer)),
-    ("x-amz-mfa", VERSIONS),
-    ("x-amz-object-ownership", BUCKET_CONFIG),
-    ("x-amz-confirm-remove-self-bucket-access", BUCKET_CONFIG),
-    ("x-amz-skip-destination-validation", BUCKET_CONFIG),
-    ("x-amz-transition-default-minimum-object-size", BUCKET_CONFIG),
-];
-
-/// Fields that may be given once.
-const SINGLE_FIELDS: &[&str] = &["x-amz-copy-source"];
-
-/// What other stores than S3 call their fields, and fields that would change the method: stores that understand more than
-/// one dialect would act on them.
-const OTHER_DIALECTS: &[&str] = &[
-    "x-minio-",
-    "x-rgw-",
-    "x-goog-",
-    "x-oss-",
-    "x-obs-",
-    "x-cos-",
-    "x-emc-",
-    "x-ms-",
-    "x-object-",
-    "x-container-",
-    "x-copy-from",
-    "x-http-method",
-    "x-method-override",
-];
-
-/// Parameters of a presigned link itself, in lower case; they end here.
-const SIGNATURE_PARAMETERS: &[&str] = &[
-    "x-amz-algorithm",
-    "x-amz-credential",
-    "x-amz-date",
-    "x-amz-expires",
-    "x-amz-signedheaders",
-    "x-amz-signature",
-    "x-amz-security-token",
-    "x-amz-content-sha256",
-];
-
-/// `x-id` is how SDKs repeat the operation's name; S3 ignores it.
-/// Fields of a form that are no `x-amz-` ones, and those that sign it ("POST Object").
-const FORM_FIELDS: &[(&str, FeatureSet)] = &[
-    ("key", NONE),
-    ("bucket", NONE),
-    ("policy", NONE),
-    ("file", NONE),
-    ("content-type", NONE),
-    ("content-disposition", NONE),
-    ("content-encoding", NONE),
-    ("cache-control", NONE),
-    ("expires", NONE),
-    ("success_action_redirect", NONE),
-    ("success_action_status", NONE),
-    ("redirect", NONE),
-    ("submit", NONE),
-    ("x-amz-algorithm", NONE),
-    ("x-amz-credential", NONE),
-    ("x-amz-signature", NONE),
-    ("acl", ACL),
-    ("tagging", TAGGING),
-];
-
-const ANY_PARAMETERS: &[(&str, FeatureSet)] = &[("x-id", NONE), ("encoding-type", NONE)];
-
-const SERVICE_PARAMETERS: &[(&str, FeatureSet)] =
-    &[("max-buckets", NONE), ("continuation-token", NONE), ("prefix", NONE), ("bucket-region", NONE)];
-
-const BUCKET_PARAMETERS: &[(&str, FeatureSet)] = &[
-    ("list-type", NONE),
-    ("location", NONE),
-    ("uploads", NONE),
-    ("prefix", NONE),
-    ("delimiter", NONE),
-    ("marker", NONE),
-    ("max-keys", NONE),
-    ("start-after", NONE),
-    ("continuation-token", NONE),
-    ("fetch-owner", NONE),
-    ("key-marker", NONE),
-    ("upload-id-marker", NONE),
-    ("max-uploads", NONE),
-    ("versions", VERSIONS),
-    ("version-id-marker", VERSIONS),
-    ("delete", FeatureSet::one(Feature::BulkDelete)),
-    ("acl", ACL.and(BUCKET_CONFIG)),
-    ("object-lock", OBJECT_LOCK.and(BUCKET_CONFIG)),
-    ("tagging", TAGGING.and(BUCKET_CONFIG)),
-];
-
-const OBJECT_PARAMETERS: &[(&str, FeatureSet)] = &[
-    ("partNumber", NONE),
-    ("uploadId", NONE),
-    ("uploads", NONE),
-    ("attributes", NONE),
-    ("max-parts", NONE),
-    ("part-number-marker", NONE),
-    ("response-cache-control", OVERRIDE),
-    ("response-content-disposition", OVERRIDE),
-    ("response-content-encoding", OVERRIDE),
-    ("response-content-language", OVERRIDE),
-    ("response-content-type", OVERRIDE),
-    ("response-expires", OVERRIDE),
-    ("versionId", VERSIONS),
-    ("acl", ACL),
-    ("tagging", TAGGING),
-    ("legal-hold", OBJECT_LOCK),
-    ("retention", OBJECT_LOCK),
-    ("restore", FeatureSet::one(Feature::Restore)),
-    ("select", FeatureSet::one(Feature::Select)),
-    ("select-type", FeatureSet::one(Feature::Select)),
-    ("torrent", FeatureSet::one(Feature::Torrent)),
-];

@@ -149,7 +149,8 @@ fn a_certificate_that_does_not_verify_ends_the_handshake_with_its_alert() {
     let expired = client_of(&studio.farm, |params| params.not_after = date_time_ymd(2020, 1, 1));
     let unborn = client_of(&studio.farm, |params| params.not_before = date_time_ymd(4000, 1, 1));
     let web = client_of(&studio.farm, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
-    let stranger = client_of(&Authority::new(), |_| {});
+    let elsewhere = Authority::new();
+    let stranger = client_of(&elsewhere, |_| {});
     let own = client_of(&studio.gate, |_| {});
     for (certificate, alert, remedy) in [
         (&expired, AlertDescription::CertificateExpired, "renew it"),

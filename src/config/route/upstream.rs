@@ -36,7 +36,7 @@ pub(super) struct Reached {
 pub(super) fn read(section: &Section<'_>, wanted: Wanted<'_>) -> Result<Reached, Refused> {
     let endpoint = section.read("endpoint", value::endpoint);
     let style = section.read("style", value::style);
-    if section.has("style") && !wanted.signs_anew {
+    if style == Ok(Some(Style::Path)) && !wanted.signs_anew {
         section.error("style", "only with mode = \"re-sign\"; else requests stay as they are");
     }
     let style = style.map(Option::unwrap_or_default);
