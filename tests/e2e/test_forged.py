@@ -8,7 +8,7 @@ import forge
 import forgeries
 import sigv4
 import wire
-from forge import OBJECT, Raw, chunks, form, header, link, put, signed_chunks, signed_trailer, unsigned_trailer
+from forge import OBJECT, Raw, form, header, link, put, signed_chunks, signed_trailer, unsigned_trailer
 from forgeries import (
     COPIER,
     DAY,
