@@ -84,10 +84,10 @@ pub fn read<'a>(target: Target<'a>, fields: &Fields, block: &'a [u8]) -> Result<
     let link = Parameters::of(target);
     match (field, link.is_link()) {
         _ if values.next().is_some() => Err(Malformed::TwoMechanisms),
-        (Some(_), true) => Err(Malformed::TwoMechanisms),
+        (Some(_), _) if link.found.iter().any(Option::is_some) => Err(Malformed::TwoMechanisms),
         _ if link.is_old && (link.is_link() || field.is_some()) => Err(Malformed::TwoMechanisms),
         _ if link.is_old => Err(Malformed::Unsupported),
-        (Some(value), false) => read_field(value, fields, block).map(Some),
+        (Some(value), _) => read_field(value, fields, block).map(Some),
         (None, true) => read_query(&link).map(Some),
         (None, false) => Ok(None),
     }

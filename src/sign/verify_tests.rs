@@ -140,6 +140,8 @@ fn what_s3_would_refuse_is_refused() {
         ("AWS4-HMAC-SHA256 ", "AWS ", Judged::Malformed(Unsupported)),
         ("AWS4-HMAC-SHA256 ", "AWS4-HMAC-SHA256", Judged::Malformed(Unsupported)),
         ("/test.txt", "/test.txt?X-Amz-Signature=00", Judged::Malformed(TwoMechanisms)),
+        ("/test.txt", "/test.txt?X-Amz-Credential=a", Judged::Malformed(TwoMechanisms)),
+        ("/test.txt", "/test.txt?x-amz-%73ecurity-token=a", Judged::Malformed(TwoMechanisms)),
         ("/test.txt", "/test.txt?AWSAccessKeyId=A", Judged::Malformed(TwoMechanisms)),
         ("Range:", "Authorization: Basic YQ==\nRange:", Judged::Malformed(TwoMechanisms)),
         ("Authorization:", "X-Authorization:", Judged::Unsigned),
