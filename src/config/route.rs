@@ -114,8 +114,8 @@ impl Routing {
             let meant = [
                 ("credential", matches!(credential, Ok(Some(_)))),
                 ("verify-payload", verify_payload == Ok(Some(true))),
-                ("allow", section.has("allow") && rules.is_ok()),
-                ("deny", section.has("deny") && rules.is_ok()),
+                ("allow", !section.strings_in("allow", "clients").is_empty()),
+                ("deny", !section.strings_in("deny", "clients").is_empty()),
             ];
             for (key, _) in meant.iter().filter(|(_, is_meant)| *is_meant) {
                 let message = "it has no effect: the mode is \"pass-through\", where S3 alone decides; write mode = \
