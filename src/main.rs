@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use filmgate::config::cli::{self, Command};
+use filmgate::config::presign;
 use filmgate::server;
 
 #[global_allocator]
@@ -15,6 +16,7 @@ fn main() -> ExitCode {
             Err(code) => code,
         },
         Command::Check { config } => cli::check(&config),
+        Command::Presign(arguments) => presign::run(&arguments),
         Command::Policy { ask } => cli::policy(ask),
         Command::PrintDefault => cli::print_default(),
         Command::Demo(arguments) => demo(arguments),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use filmgate::config::{Problem, Severity, check, file, keys};
+use filmgate::creds::{Command, Role, Source, Sts};
 use filmgate::pipe::Splice;
 use filmgate::policy::route::{Mode, UpstreamHost};
 use filmgate::proxy::{Limits, Timeouts};
@@ -312,8 +313,77 @@ fn the_default_file_mentions_every_key_below_its_section() {
     let mut rest = text.as_str();
     for key in keys::KEYS {
         let line = if key.is_section() { key.header() } else { format!("{} = ", key.name()) };
-        let found = [format!("\n{line}"), format!("\n#{line}")].iter().filter_map(|line| rest.find(line)).min();
+        let found = ["", "#"].into_iter().filter_map(|sign| rest.find(&format!("\n{sign}{line}"))).min();
         rest = &rest[found.unwrap_or_else(|| panic!("{} is not there, or in another order", key.path)) + 1..];
+    }
+}
+
+#[test]
+fn credentials_are_read_with_everything_they_may_have() {
+    let text = r#"
+[[credential]]
+name = "media-role"
+process = "/usr/bin/helper --key SEKRET"
+region = "us-west-2"
+[[credential.role]]
+arn = "arn:aws:iam::123456789012:role/Hub"
+[[credential.role]]
+arn = "arn:aws-cn:iam::123456789012:role/team/Media"
+external-id = "studio-7f3a"
+session-name = "edge-1"
+duration = "15m"
+policy-file = "p.json"
+policy-arns = ["arn:aws:iam::aws:policy/ReadOnlyAccess"]
+tags = { project = "feature film", team = "comp" }
+transitive-tags = ["project"]
+source-identity = "gate"
+[credential.sts]
+endpoint = "https://VPCE-1.sts.us-west-2.vpce.amazonaws.com/"
+ca-file = "ca.pem"
+[[credential]]
+name = "plain"
+profile = "studio"
+[[credential]]
+name = "default"
+"#;
+    let (options, warnings) = load(&format!("{text}{TLS}{ROUTE}"));
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert!(!format!("{options:?}").contains("SEKRET"));
+    let [media, plain, default] = options.credentials.as_slice() else { panic!("{:?}", options.credentials) };
+    assert_eq!((media.name.as_str(), media.region.as_deref()), ("media-role", Some("us-west-2")));
+    assert_eq!(media.source, Source::Process(Command("/usr/bin/helper --key SEKRET".into())));
+    assert_eq!(media.sts.endpoint.as_deref(), Some("https://vpce-1.sts.us-west-2.vpce.amazonaws.com"));
+    assert_eq!(media.sts.ca_file.as_deref(), Some(std::path::Path::new("ca.pem")));
+    let hub = &media.roles[0];
+    assert_eq!((hub.session_name.as_str(), hub.duration.as_secs()), ("filmgate", 3600));
+    let expected = Role {
+        arn: "arn:aws-cn:iam::123456789012:role/team/Media".into(),
+        external_id: Some("studio-7f3a".into()),
+        session_name: "edge-1".into(),
+        duration: Duration::from_secs(900),
+        policy_file: Some("p.json".into()),
+        policy_arns: vec!["arn:aws:iam::aws:policy/ReadOnlyAccess".into()],
+        tags: vec![("project".into(), "feature film".into()), ("team".into(), "comp".into())],
+        transitive_tags: vec!["project".into()],
+        source_identity: Some("gate".into()),
+    };
+    assert_eq!(media.roles[1], expected);
+    assert_eq!((&plain.source, plain.roles.len()), (&Source::Profile("studio".into()), 0));
+    assert_eq!((&default.source, &default.sts), (&Source::Chain, &Sts::default()));
+}
+
+#[test]
+fn a_plain_sts_on_this_machine_is_accepted_and_a_useless_one_is_warned_of() {
+    for (typed, read) in [
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("http://[::1]:8080", "http://[::1]:8080"),
+        ("http://localhost", "http://localhost"),
+        ("https://sts.internal:8443", "https://sts.internal:8443"),
+    ] {
+        let text = format!("[[credential]]\nname = \"a\"\nsts.endpoint = \"{typed}\"\n{TLS}{ROUTE}");
+        let (options, warnings) = load(&text);
+        assert_eq!(options.credentials[0].sts.endpoint.as_deref(), Some(read));
+        assert!(warnings.len() == 1 && warnings[0].message.contains("no role"), "{warnings:?}");
     }
 }
 

@@ -81,6 +81,36 @@ fn a_bad_file_is_told_with_key_line_and_cause() {
 }
 
 #[test]
+fn a_bad_file_of_client_authorities_is_told_and_does_not_blame_the_certificate() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (certificate_pem, key_pem) = pair();
+    let certificate = write(at, "c.pem", certificate_pem.as_bytes(), 0o644);
+    let key = write(at, "k.pem", key_pem.as_bytes(), 0o600);
+    let examine = |file: &str| {
+        examined(&format!("[tls]\ncertificate = {certificate:?}\nprivate-key = {key:?}\nclient-ca-file = {file:?}"), "")
+    };
+    assert_eq!(examine(&certificate), []);
+    assert_eq!(examine(""), [], "as if it were not there");
+    let no_x509 = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (file, fragment) in [
+        (&at.join("gone").to_str().unwrap().to_owned(), "does not exist"),
+        (&at.to_str().unwrap().to_owned(), "is a directory"),
+        (&write(at, "empty", b"", 0o644), "is empty"),
+        (&key, "swapped"),
+        (&write(at, "text", b"none", 0o644), "has no PEM certificate"),
+        (&write(at, "cut.pem", &certificate_pem.as_bytes()[..200], 0o644), "PEM"),
+        (&write(at, "odd.pem", no_x509, 0o644), "X.509"),
+    ] {
+        let problems = examine(file);
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        let problem = &problems[0];
+        assert_eq!((&*problem.key, problem.line, problem.severity), ("tls.client-ca-file", Some(4), Severity::Error));
+        assert!(problem.message.contains(fragment), "{problem}");
+    }
+}
+
+#[test]
 fn files_of_identities_routes_and_the_log_are_told_by_their_own_keys() {
     let tls = "[[tls.identity]]\ncertificate = \"/gone/c\"\nprivate-key = \"/gone/k\"";
     let rest = "upstream.tls.ca-file = \"/gone/roots\"\n[access-log]\nfile = \"/gone/log\"";
@@ -94,4 +124,60 @@ fn files_of_identities_routes_and_the_log_are_told_by_their_own_keys() {
     assert_eq!(told, expected.map(|(key, line)| (key.to_string(), line)));
     let (options, _) = check::load(&format!("{tls}\n{ROUTE}{rest}")).unwrap();
     assert_eq!(probe::probe(&options).len(), 4);
+}
+
+#[test]
+fn files_of_credentials_are_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    let (certificate_pem, key_pem) = pair();
+    let certificate = write(at, "c.pem", certificate_pem.as_bytes(), 0o644);
+    let key = write(at, "k.pem", key_pem.as_bytes(), 0o600);
+    let tls = format!("[tls]\ncertificate = {certificate:?}\nprivate-key = {key:?}");
+    let policy = write(at, "policy", b"{\"Statement\": []}", 0o644);
+    let list = write(at, "list", b"[]", 0o644);
+    let text = write(at, "text", b"{", 0o644);
+    let long = write(at, "long", format!("{{\"a\": \"{}\"}}", "x".repeat(2048)).as_bytes(), 0o644);
+    let gone = at.join("gone").to_str().unwrap().to_string();
+    let with = |policy: &str, roots: &str| {
+        let role = format!("arn = \"arn:aws:iam::123456789012:role/A\"\npolicy-file = {policy:?}");
+        let sts = format!("[credential.sts]\nca-file = {roots:?}");
+        // A process, so that nothing is said about the credentials of whoever runs this.
+        let source = "name = \"a\"\nprocess = \"true\"\nregion = \"us-west-2\"";
+        examined(&tls, &format!("[[credential]]\n{source}\n[[credential.role]]\n{role}\n{sts}"))
+    };
+    assert_eq!(with(&policy, &certificate), []);
+    for (file, fragment) in
+        [(&list, "no JSON object"), (&text, "no JSON"), (&long, "STS takes 2048"), (&gone, "cannot be read")]
+    {
+        let problems = with(file, &certificate);
+        assert!(problems.len() == 1 && problems[0].severity == Severity::Error, "{problems:?}");
+        assert_eq!((problems[0].key.as_str(), problems[0].line), ("credential[0].role[0].policy-file", Some(14)));
+        assert!(problems[0].message.contains(fragment), "{}", problems[0]);
+    }
+    for file in [&key, &gone] {
+        let problems = with(&policy, file);
+        assert!(problems.len() == 1 && problems[0].key == "credential[0].sts.ca-file", "{problems:?}");
+    }
+}
+
+#[test]
+fn a_file_with_a_secret_must_be_there_and_closed_to_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    for (name, content, mode, fragment) in [
+        ("closed", "secret", 0o600, None),
+        ("read-only", "secret", 0o400, None),
+        ("group", "secret", 0o640, Some("chmod go=")),
+        ("others", "secret", 0o604, Some("chmod go=")),
+        ("writable", "secret", 0o620, Some("chmod go=")),
+        ("empty", "", 0o600, Some("is empty")),
+    ] {
+        let file = write(at, name, content.as_bytes(), mode);
+        let problem = probe::secret_file_problem(Path::new(&file));
+        assert_eq!(problem.is_some(), fragment.is_some(), "{name}: {problem:?}");
+        assert!(problem.unwrap_or_default().contains(fragment.unwrap_or_default()), "{name}");
+    }
+    assert!(probe::secret_file_problem(at).unwrap().contains("no ordinary file"));
+    assert!(probe::secret_file_problem(&at.join("gone")).unwrap().contains("does not exist"));
 }

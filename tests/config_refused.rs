@@ -385,3 +385,87 @@ tls = { max-version = 1.3 }
     ];
     assert_eq!(told, expected.map(|(line, key)| (line, key.to_string())));
 }
+
+const CREDENTIAL: &str = "[[credential]]\nname = \"media\"\n";
+const ROLE: &str = "region = \"us-west-2\"\n[[credential.role]]\narn = \"arn:aws:iam::123456789012:role/Media\"\n";
+
+/// Lines after `[[credential]]` with a name, and after a role of it; the one thing that is said, at which line.
+fn assert_credentials_refused(is_role: bool, rows: &[(&str, &str, usize, &str)]) {
+    for (snippet, key, line, fragment) in rows {
+        let text = format!("{CREDENTIAL}{}{snippet}\n{TLS}{ROUTE}", if is_role { ROLE } else { "" });
+        let problems = errors(&text);
+        let [problem] = problems.as_slice() else { panic!("{snippet}\ngives {problems:#?}") };
+        assert_eq!((problem.key.as_str(), problem.line.unwrap_or(0)), (*key, *line), "{snippet}: {problem}");
+        assert!(problem.message.contains(fragment), "{snippet}: {problem} has no {fragment:?}");
+    }
+}
+
+#[test]
+fn bad_credentials_are_refused() {
+    assert_credentials_refused(
+        false,
+        &[
+            ("nmae = 1", "credential[0].nmae", 3, "did you mean `name`?"),
+            ("[[credential]]", "credential[1].name", 3, "missing; write for example `name = \"media-role\"`"),
+            ("[[credential]]\nname = \"media\"", "credential[1].name", 4, "is the name of earlier credentials"),
+            ("[[credential]]\nname = \"a b\"", "credential[1].name", 4, "is no name"),
+            ("profile = \"\"", "credential[0].profile", 3, "empty"),
+            ("profile = \"a\"\nprocess = \"b\"", "credential[0].process", 4, "either profile or process"),
+            ("region = \"us-west-2a\"", "credential[0].region", 3, "is an availability zone"),
+            ("role = [{ arn = \"x\" }]\nregion = \"us-west-2\"", "credential[0].role[0].arn", 3, "is no role"),
+            (
+                "[[credential.role]]\narn = \"arn:aws:iam::123456789012:role/Media\"",
+                "credential[0].region",
+                1,
+                "a role is asked for in a region",
+            ),
+        ],
+    );
+    let many: String = (0..65).map(|index| format!("[[credential]]\nname = \"c{index}\"\n")).collect();
+    let problems = errors(&format!("{many}{TLS}{ROUTE}"));
+    assert!(problems.len() == 1 && problems[0].message.contains("65 credentials are more than 64"), "{problems:?}");
+}
+
+#[test]
+fn bad_roles_are_refused() {
+    const FIRST: &str = "credential[0].role[0]";
+    let key = |name: &str| format!("{FIRST}.{name}");
+    let rows = [
+        ("external-id = \"a\"", "external-id", "2 to 1224 characters"),
+        ("external-id = \"a b\"", "external-id", "' ' is not allowed"),
+        ("session-name = \"a/b\"", "session-name", "'/' is not allowed"),
+        ("duration = \"14m\"", "duration", "at least 15m"),
+        ("duration = \"15m 10ms\"", "duration", "whole seconds"),
+        ("duration = \"13h\"", "duration", "at most 12h"),
+        ("duration = 3600", "duration", "needs a unit"),
+        ("policy-file = \"\"", "policy-file", "empty"),
+        ("policy-arns = [\"ReadOnly\"]", "policy-arns[0]", "is no policy"),
+        ("tags = \"a\"", "tags", "expected tags such as"),
+        ("tags = { a = 1 }", "tags", "a: expected a string"),
+        ("transitive-tags = [\"a\"]", "transitive-tags[0]", "none of this role's tags"),
+        ("source-identity = \"x\"", "source-identity", "2 to 64 characters"),
+    ];
+    for (snippet, name, fragment) in rows {
+        assert_credentials_refused(true, &[(snippet, &key(name), 6, fragment)]);
+    }
+    let chained = "[[credential.role]]\narn = \"arn:aws:iam::123456789012:role/B\"\nduration = \"2h\"";
+    assert_credentials_refused(true, &[(chained, "credential[0].role[1].duration", 8, "at most 1h")]);
+    for arn in ["x", "arn:aws:iam::123456789012:user/A", "arn:aws:iam::12:role/A", "arn:aws:sts::123456789012:role/A"] {
+        let text = format!("[[credential.role]]\narn = \"{arn}\"");
+        assert_credentials_refused(true, &[(&text, "credential[0].role[1].arn", 7, "is no role")]);
+    }
+}
+
+#[test]
+fn bad_sts_endpoints_are_refused() {
+    for (endpoint, fragment) in [
+        ("sts.us-west-2.amazonaws.com", "write the scheme too"),
+        ("http://sts.us-west-2.amazonaws.com", "must be https://"),
+        ("http://10.0.0.5:8080", "must be https://"),
+        ("ftp://a", "only https:// and http://"),
+        ("https://a/b", "without a path"),
+    ] {
+        let text = format!("[credential.sts]\nendpoint = \"{endpoint}\"");
+        assert_credentials_refused(true, &[(&text, "credential[0].sts.endpoint", 7, fragment)]);
+    }
+}

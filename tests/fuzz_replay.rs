@@ -53,6 +53,11 @@ fn chunked_bodies_hold_their_promises() {
 }
 
 #[test]
+fn forms_hold_their_promises() {
+    replay("form", bodies::form::run);
+}
+
+#[test]
 fn connections_hold_their_promises() {
     replay("exchange", bodies::exchange::run);
 }
@@ -77,9 +82,24 @@ fn record_layers_hold_their_promises() {
 /// Made-up scripts that are played.
 const SCRIPTS: u32 = 2000;
 
+/// A run of it computes dozens of signatures, hence fewer neighbours.
+#[test]
+fn payloads_hold_their_promises() {
+    for seed in seeds("payload") {
+        bodies::payload::run(&seed);
+        bodies::payload::run(&[&seed[..], &seed[..]].concat());
+        for at in (0..seed.len().min(NEIGHBOURS_MAX)).chain(seed.len().saturating_sub(NEIGHBOURS_MAX / 4)..seed.len()) {
+            let (front, back) = (&seed[..at], &seed[at + 1..]);
+            bodies::payload::run(front);
+            bodies::payload::run(&[front, back].concat());
+            bodies::payload::run(&[front, &[b"\r\n\0;:0F"[at % 7]], back].concat());
+        }
+    }
+}
+
 #[test]
 fn every_seed_is_harmless_to_every_target() {
-    for target in ["request_head", "response_head", "chunked", "exchange", "records"] {
+    for target in ["request_head", "response_head", "chunked", "exchange", "records", "payload", "form"] {
         seeds(target).iter().for_each(|seed| bodies::run_all(seed));
     }
 }

@@ -1,6 +1,7 @@
 """The gate and its peers: how each is configured and started. Every one listens on the same port, on loopback."""
 
 import contextlib
+import json
 import os
 import pathlib
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import time
 
 import machine
+import presign
 
 PORT = 9000
 UPSTREAM_PLAIN = 9080
@@ -84,8 +86,13 @@ class Gate(Candidate):
         several = f"/{workers}-workers" if workers > 1 else ""
         super().__init__(name + several, "filmgate" + several, program, "a JSON line a request to a file", workers)
 
+    def route(self, directory):
+        """What the gate is told of the route besides where it leads, and tables that go in front of it."""
+        return "", ""
+
     def prepare(self, directory, client_tls, upstream_tls):
         listen = f'["127.0.0.1:{PORT}"]'
+        tables, mode = self.route(directory)
         config = directory / "gate.toml"
         config.write_text(
             f"""
@@ -107,10 +114,12 @@ client-idle = "10m"
 requests-per-connection = 1000000000
 [access-log]
 file = "{directory}/access.log"
+{tables}
 [[route]]
 hosts = ["localhost"]
 bucket = "bucket"
 region = "us-west-2"
+{mode}
 [route.upstream]
 connect = ["{f'127.0.0.1:{UPSTREAM_TLS}' if upstream_tls else f'http://127.0.0.1:{UPSTREAM_PLAIN}'}"]
 {"" if upstream_tls else "allow-plaintext = true"}
@@ -119,6 +128,37 @@ connect = ["{f'127.0.0.1:{UPSTREAM_TLS}' if upstream_tls else f'http://127.0.0.1
             encoding="utf-8",
         )
         return [self.program, "run", "--config", str(config)]
+
+
+class SigningGate(Gate):
+    """The gate with an identity of its own: it verifies the client's signature and makes another one."""
+
+    def __init__(self, name, program):
+        super().__init__(name + "/re-sign", program)
+
+    def route(self, directory):
+        given = {"Version": 1, "AccessKeyId": "ASIABENCHROLE00000001", "SecretAccessKey": "bench-role-secret",
+                 "SessionToken": presign.TOKEN, "Expiration": "2099-01-01T00:00:00Z"}
+        (directory / "role.json").write_text(json.dumps(given), encoding="utf-8")
+        for name, secret in (("secret", presign.SECRET), ("token", presign.TOKEN)):
+            (directory / name).write_text(secret, encoding="utf-8")
+            os.chmod(directory / name, 0o600)
+        tables = f"""
+[[client]]
+name = "bench"
+access-key = "{presign.ACCESS_KEY}"
+secret-file = "{directory}/secret"
+session-token-file = "{directory}/token"
+[[credential]]
+name = "role"
+process = "cat {directory}/role.json"
+"""
+        rules = """
+mode = "re-sign"
+credential = "role"
+allow = [{ clients = ["bench"], operations = ["read", "write"] }]
+"""
+        return tables, rules
 
 
 class Nginx(Candidate):

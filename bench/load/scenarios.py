@@ -11,10 +11,13 @@ import urllib.request
 
 import candidates
 import machine
+import presign
 
 SIZES = {"1k": 1 << 10, "16k": 1 << 14, "256k": 1 << 18, "16m": 1 << 24, "1g": 1 << 30}
 CONNECTIONS = {"1k": 64, "16k": 64, "256k": 16, "16m": 4, "1g": 1}
 SMALL = ("1k", "16k")
+# What the load generator puts behind the size.
+FILE = "/0a1b2c3d/4e5f6a7b/Version/112358/sq010_sh0420_comp_v017.mov"
 # Requests a second of the latency scenario.
 RATE = 6000
 
@@ -29,6 +32,8 @@ class Scenario:
     client_tls: bool = False
     upstream_tls: bool = False
     connections: int = 64
+    # Whether the link is signed for a client the gate knows.
+    signed: bool = False
 
 
 def relay(method, size, path):
@@ -36,6 +41,11 @@ def relay(method, size, path):
     client_tls, upstream_tls = {"plain": (False, False), "tls": (True, True), "mixed": (True, False)}[path]
     return Scenario(f"{method.lower()}-{size}-{path}", "relay", unit, method, size, client_tls, upstream_tls,
                     CONNECTIONS[size])
+
+
+def identity(method, size):
+    found = relay(method, size, "tls")
+    return dataclasses.replace(found, name=f"identity-{found.name}", kind="identity", signed=True)
 
 
 def quick():
@@ -56,6 +66,7 @@ def full():
                                upstream_tls=True, connections=16))
     others.append(Scenario("upstream-handshakes", "reuse", "handshakes/million requests", client_tls=True,
                            upstream_tls=True))
+    others += [identity(method, size) for size in ("16k", "16m") for method in ("GET", "PUT")]
     others.append(Scenario("workers", "workers", "CPU-s/100k requests", client_tls=True, upstream_tls=True))
     return relays + others
 
@@ -128,8 +139,10 @@ class Bench:
 
     def command(self, kind, scenario, port, words):
         tls = ["--roots", f"{candidates.PKI}/ca.pem"] if scenario.client_tls else []
+        path = f"/{scenario.size}"
+        link = ["--query", presign.query(scenario.method, "localhost", path + FILE)] if scenario.signed else []
         return ["taskset", "-c", "0", self.binary, kind, "--address", f"127.0.0.1:{port}", "--method", scenario.method,
-                "--path", f"/{scenario.size}", "--connections", str(scenario.connections), *tls, *map(str, words)]
+                "--path", path, "--connections", str(scenario.connections), *tls, *link, *map(str, words)]
 
     def load(self, scenario, *words, port=candidates.PORT, watch=None):
         watched = ["--watch", str(watch.pid)] if watch else []
@@ -258,6 +271,7 @@ def measure_reuse(bench, scenario, watch):
 
 KINDS = {
     "relay": measure_relay,
+    "identity": measure_relay,
     "rate": measure_rate,
     "idle": measure_idle,
     "handshake": measure_handshake,

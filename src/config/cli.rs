@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use super::explain::{self, Question};
+use super::presign::PresignArguments;
 use super::{Problem, check, keys, value};
 use crate::policy::route::UpstreamHost;
 use crate::server::{AccessLog, Options};
@@ -42,6 +43,8 @@ pub enum Command {
     },
     /// Print a commented configuration with every key and its default
     PrintDefault,
+    /// Make a presigned link for a route that signs anew
+    Presign(PresignArguments),
     /// Ask what the rules of a route say
     Policy {
         /// What to ask
@@ -247,14 +250,14 @@ fn unreadable(path: &Path, error: &io::Error) -> String {
 }
 
 /// Prints `text`; a reader that has gone away (`| head`) is none of our business.
-fn say(text: &str) -> ExitCode {
+pub(super) fn say(text: &str) -> ExitCode {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     }
 }
 
-fn complain(text: &str) {
+pub(super) fn complain(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 

@@ -11,6 +11,7 @@ mod credential;
 pub mod explain;
 pub mod file;
 pub mod keys;
+pub mod presign;
 pub mod probe;
 mod route;
 mod rules;

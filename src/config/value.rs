@@ -160,6 +160,11 @@ pub(super) fn kernel(value: &DeValue<'_>) -> Result<Kernel, String> {
     kernel_typed(text(value)?)
 }
 
+/// A time on a command line.
+pub(super) fn time_typed(typed: &str) -> Result<Duration, String> {
+    humantime::parse_duration(typed).map_err(|error| format!("{typed:?} is no time ({error}); write for example 15m"))
+}
+
 /// The same on a command line.
 pub(super) fn kernel_typed(typed: &str) -> Result<Kernel, String> {
     match typed {

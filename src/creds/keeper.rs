@@ -84,7 +84,7 @@ impl Keeper {
             if now >= self.due {
                 return Cause::Time;
             }
-            let doubt = self.doubt();
+            let doubt = self.doubt(now);
             if doubt.is_some_and(|at| now >= at) {
                 return Cause::Doubt;
             }
@@ -99,7 +99,7 @@ impl Keeper {
             self.doubts.last = Some(clock::mono());
             self.doubts.in_a_row += 1;
             self.status().doubts += 1;
-            tracing::warn!(credential = self.name, "S3 refuses these credentials; renewing them");
+            tracing::info!(credential = self.name, "S3 refused what was signed with these credentials; renewing them");
         }
         let way = Arc::clone(&self.way);
         // A task of its own, so that a panic in somebody else's code is a failed attempt like any other.
@@ -186,8 +186,8 @@ impl Keeper {
     fn failed(&mut self, failure: &Failure) {
         let wait = self.pace.retry_min.saturating_mul(1 << self.failures_in_a_row.min(16)).min(self.pace.retry_max);
         self.failures_in_a_row += 1;
-        self.due = clock::mono() + part(wait, 1.0);
         self.drop_expired();
+        self.due = clock::mono() + part(wait, 1.0);
         let seconds_left = self
             .slot
             .current()
@@ -215,7 +215,7 @@ impl Keeper {
     }
 
     /// When a doubt that nobody has looked into may lead to an attempt.
-    fn doubt(&mut self) -> Option<Instant> {
+    fn doubt(&mut self, now: Instant) -> Option<Instant> {
         let (doubted, generation) = (self.slot.doubted(), self.slot.generation());
         if generation == 0 || doubted < generation || self.doubts.answered >= generation {
             return None;
@@ -225,15 +225,16 @@ impl Keeper {
         }
         let doublings = self.doubts.in_a_row.saturating_sub(1).min(DOUBT_DOUBLINGS_MAX);
         let pause = self.pace.doubt.saturating_mul(1 << doublings);
-        Some(self.doubts.last.map_or_else(clock::mono, |last| last + pause))
+        Some(self.doubts.last.map_or(now, |last| last + pause))
     }
 
     fn tell_refused(&mut self, why: &str) {
         self.status().state = State::Refused;
         if !std::mem::replace(&mut self.doubts.told, true) {
-            tracing::error!(
+            tracing::warn!(
                 credential = self.name,
-                "S3 refuses these credentials, and {why}: is the role revoked, or is something not allowed to it?"
+                "S3 refuses what is signed with these credentials, and {why}: is the role revoked, or not allowed what \
+                 is asked of it?"
             );
         }
     }
@@ -251,6 +252,8 @@ impl Keeper {
             return;
         }
         self.slot.clear();
+        // The clock was set, or the machine slept: what was planned is too late.
+        self.due = self.due.min(clock::mono());
         let why = {
             let mut status = self.status();
             status.state = State::Missing;

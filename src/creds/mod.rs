@@ -140,7 +140,7 @@ pub enum State {
     Valid,
     /// There and valid, but they cannot be renewed.
     Failing,
-    /// There, but S3 refuses what is signed with them, although they were renewed because of that.
+    /// There, but S3 refuses what is signed with them, or some of it, although they were renewed because of that.
     Refused,
     /// Not there: expired, or never got.
     Missing,

@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 use super::assume::Way;
 use super::keeper::Keeper;
 use super::{CredentialOptions, StartError, Status};
-use crate::clock;
 use crate::sign::credentials::Slot;
 
 /// How long the thread's end may wait for a name that is being looked up.
@@ -35,7 +34,7 @@ pub struct Store {
     thread: Option<JoinHandle<()>>,
     stop: Arc<Notify>,
     statuses: Statuses,
-    firsts: mpsc::Receiver<()>,
+    firsts: Mutex<mpsc::Receiver<()>>,
 }
 
 impl Store {
@@ -71,15 +70,14 @@ impl Store {
             runtime.shutdown_timeout(END);
         });
         let thread = Some(thread.map_err(failed)?);
-        Ok((Self { thread, stop, statuses: Statuses(Arc::new(statuses)), firsts }, slots))
+        Ok((Self { thread, stop, statuses: Statuses(Arc::new(statuses)), firsts: Mutex::new(firsts) }, slots))
     }
 
     /// Waits until everything was asked for once, but not longer than `patience`; whether that is so.
     pub fn wait_first(&self, patience: Duration) -> bool {
-        let until = clock::mono() + patience;
         // Nothing is ever sent: the end of the channel is the end of the last first attempt.
-        let left = until.saturating_duration_since(clock::mono());
-        !matches!(self.firsts.recv_timeout(left), Err(mpsc::RecvTimeoutError::Timeout))
+        let firsts = self.firsts.lock().unwrap_or_else(PoisonError::into_inner);
+        !matches!(firsts.recv_timeout(patience), Err(mpsc::RecvTimeoutError::Timeout))
     }
 
     /// How the credentials are, for whoever shows it.

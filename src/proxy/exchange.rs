@@ -4,6 +4,8 @@ mod signed;
 
 use std::time::Duration;
 
+use tokio::sync::SemaphorePermit;
+
 use crate::access::AccessSink;
 use crate::buffer::Buffer;
 use crate::clock::Now;
@@ -122,11 +124,76 @@ where
     }
     let route = shard.routes.find(request.authority).ok_or(ClientFault::UnknownHost)?;
     story.route(route);
-    match &route.mode {
-        Mode::PassThrough => cx.carry(route, None, None, head, story).await,
+    let mut admission = match &route.mode {
+        Mode::PassThrough => None,
         // In a box: what it takes to sign would be part of every idle connection.
-        Mode::ReSign(resign) => Box::pin(cx.sign_and_carry(route, resign, head, story)).await,
+        Mode::ReSign(resign) => Some(Box::pin(cx.admit(route, resign, story)).await?),
+    };
+    let spooled = admission.as_mut().and_then(|admission| admission.body.take());
+    let admitted = admission.as_ref().map(|admission| &admission.admitted);
+    let announced = match spooled {
+        Some(ref spooled) => Some(Sending::Spooled(spooled.total())),
+        None => forward::sending(request.head, request.block, request.body),
+    };
+    let (sending, spooled, _spool) = match announced {
+        Some(sending) => (sending, spooled, None),
+        None => Box::pin(cx.spool()).await?,
+    };
+    let _room = shard.room().await?;
+    let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
+    let reader = spooled.as_ref().map_or(request.body.into(), |spooled| Reader::Length(spooled.total()));
+    let mut upload = Upload::new(reader, first);
+    let _uploading = shard.carry(upload.reader.remaining());
+    let conversed = cx.converse(route, admitted, sending, &mut upload, head, story).await;
+    story.sent(upload.bytes);
+    let (lease, received, client_holds_back) = conversed?;
+    let (head, block) = (&*head, &received.buffer.filled()[..received.head_len]);
+    story.response(head, block);
+    let body = framing::response(head, block, request.method())
+        .map_err(|_| UpstreamFault::Malformed("the length of its response is ambiguous"))?;
+    let returning = forward::returning(body, request.head.version);
+    let keeps = request.keeps_alive
+        && received.request_complete
+        && !client_holds_back
+        && !cx.is_last
+        && !shard.is_draining()
+        && body != ResponseBody::UntilClose
+        && returning != forward::Returning::Unchunked;
+    let after = if keeps { After::Keep } else { After::Close };
+    let upstream_keeps = received.request_complete
+        && body != ResponseBody::UntilClose
+        && framing::keeps_alive(head.version, &head.fields, block);
+    let mut out = shard.buffers.take();
+    forward::response(&mut out, head, block, body, request.head.version, after)
+        .map_err(|_| UpstreamFault::Malformed("its response head cannot be passed on"))?;
+    let delivery = Delivery {
+        client: &cx.client.wire,
+        upstream: lease.wire(),
+        buffers: &shard.buffers,
+        pipes: &shard.pipes,
+        timeouts: &shard.timeouts,
+        returning,
+        is_error: head.status >= 400,
+    };
+    let mut delivered = Delivered::default();
+    let mut from = received.buffer;
+    from.consume(received.head_len);
+    let reader = Reader::from(body);
+    let _downloading = shard.carry(reader.remaining());
+    let result = delivery.run(out, from, reader, &mut delivered).await;
+    story.delivered(&mut delivered);
+    result?;
+    match (delivered.is_clean, upstream_keeps) {
+        (true, true) => lease.give_back(),
+        (true, false) => lease.close(),
+        (false, _) => drop(lease),
     }
+    let (first_used, leftover) = (upload.first_used, upload.leftover);
+    let (first_used, leftover) = match spooled {
+        Some(spooled) => (spooled.first_used, spooled.leftover.or(leftover)),
+        None => (first_used, leftover),
+    };
+    Ok(Done { after, first_used, leftover })
 }
 
 /// One request and everything it meets.
@@ -140,98 +207,22 @@ struct Exchange<'a, L: Link, D: Dial, S: AccessSink> {
 }
 
 impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
-    /// From a request whose way is known to its answer. `admitted` is how it is signed, if the gate signs it; `spooled` its
-    /// body, if that had to be read to get here.
-    async fn carry(
-        &self,
-        route: &Route,
-        admitted: Option<&Admitted<'_>>,
-        spooled: Option<spool::Spooled>,
-        head: &mut ResponseHead,
-        story: &mut Story,
-    ) -> Result<Done, Failure> {
-        let (shard, request) = (self.shard, &self.request);
-        let announced = match spooled {
-            Some(ref spooled) => Some(Sending::Spooled(spooled.data.len() as u64)),
-            None => forward::sending(request.head, request.block, request.body),
-        };
-        let _spool = if announced.is_none() { Some(shard.spool_room().await?) } else { None };
-        let (sending, spooled) = match announced {
-            Some(sending) => (sending, spooled),
-            None => self.spool().await?,
-        };
-        let _room = shard.room().await?;
-        let first = spooled.as_ref().map_or(self.first, |spooled| &spooled.data);
-        let mut upload = Upload::new(
-            if spooled.is_some() { Reader::Length(first.len() as u64) } else { request.body.into() },
-            first,
-        );
-        let _uploading = shard.carry(upload.reader.remaining());
-        let conversed = self.converse(route, admitted, sending, &mut upload, head, story).await;
-        story.sent(upload.bytes);
-        let (lease, received, client_holds_back) = conversed?;
-        let (head, block) = (&*head, &received.buffer.filled()[..received.head_len]);
-        story.response(head, block);
-        let body = framing::response(head, block, request.method())
-            .map_err(|_| UpstreamFault::Malformed("the length of its response is ambiguous"))?;
-        let returning = forward::returning(body, request.head.version);
-        let keeps = request.keeps_alive
-            && received.request_complete
-            && !client_holds_back
-            && !self.is_last
-            && !shard.is_draining()
-            && body != ResponseBody::UntilClose
-            && returning != forward::Returning::Unchunked;
-        let after = if keeps { After::Keep } else { After::Close };
-        let upstream_keeps = received.request_complete
-            && body != ResponseBody::UntilClose
-            && framing::keeps_alive(head.version, &head.fields, block);
-        let mut out = shard.buffers.take();
-        forward::response(&mut out, head, block, body, request.head.version, after)
-            .map_err(|_| UpstreamFault::Malformed("its response head cannot be passed on"))?;
-        let delivery = Delivery {
-            client: &self.client.wire,
-            upstream: lease.wire(),
-            buffers: &shard.buffers,
-            pipes: &shard.pipes,
-            timeouts: &shard.timeouts,
-            returning,
-            is_error: head.status >= 400,
-        };
-        let mut delivered = Delivered::default();
-        let mut from = received.buffer;
-        from.consume(received.head_len);
-        let reader = Reader::from(body);
-        let _downloading = shard.carry(reader.remaining());
-        let result = delivery.run(out, from, reader, &mut delivered).await;
-        story.delivered(&mut delivered);
-        result?;
-        match (delivered.is_clean, upstream_keeps) {
-            (true, true) => lease.give_back(),
-            (true, false) => lease.close(),
-            (false, _) => drop(lease),
-        }
-        let (first_used, leftover) = match spooled {
-            Some(spooled) => (spooled.first_used, spooled.leftover),
-            None => (upload.first_used, upload.leftover),
-        };
-        Ok(Done { after, first_used, leftover })
-    }
-
     /// Reads a body that does not say how long it is.
-    async fn spool(&self) -> Result<(Sending, Option<spool::Spooled>), Failure> {
+    async fn spool(&self) -> Result<(Sending, Option<Box<spool::Spooled>>, Option<SemaphorePermit<'_>>), Failure> {
+        let room = self.shard.spool_room().await?;
         let spooled = self.read_body(self.shard.limits.spool_bytes_max).await?;
-        Ok((Sending::Spooled(spooled.data.len() as u64), Some(spooled)))
+        Ok((Sending::Spooled(spooled.total()), Some(spooled), Some(room)))
     }
 
     /// Reads the whole body, if it has no more than `limit` bytes.
-    async fn read_body(&self, limit: usize) -> Result<spool::Spooled, Failure> {
+    async fn read_body(&self, limit: usize) -> Result<Box<spool::Spooled>, Failure> {
         let (request, shard) = (&self.request, self.shard);
         if request.holds_back && limit > 0 {
             relay::say_continue(&self.client.wire, &shard.buffers, shard.timeouts.client_write).await?;
         }
         let reader = request.body.into();
-        spool::read(&self.client.wire, &shard.buffers, &shard.timeouts, reader, self.first, limit).await
+        let spooled = spool::read(&self.client.wire, &shard.buffers, &shard.timeouts, reader, self.first, limit);
+        spooled.await.map(Box::new)
     }
 
     /// Sends the request and gets the response head. A reused connection that died without a byte of response is
@@ -284,7 +275,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                             Box::pin(self.judge(admitted, &written, &lease, &mut received, head)).await?
                     {
                         // The storage did nothing, and the region is known now: again, if all of the body is still here.
-                        if upload.consumed || std::mem::replace(&mut moved, true) {
+                        if upload.consumed || admitted.is_form() || std::mem::replace(&mut moved, true) {
                             return Err(UpstreamFault::Elsewhere(region).into());
                         }
                         *upload = Upload::new(body.clone(), upload.first);

@@ -5,6 +5,7 @@
 //! of that, an [`Admitted`], can be [written](Identity::write) for the storage.
 
 mod ask;
+pub mod form;
 pub mod judge;
 mod write;
 

@@ -9,14 +9,50 @@ use crate::link::Link;
 use crate::proxy::failure::{ClientFault, Failure};
 use crate::proxy::refusal::Refused;
 use crate::proxy::relay::{Transfer, Turn, Upload, split_off};
+use crate::s3::form::FileEnd;
 use crate::sign::payload::Inspector;
 
 /// How a body is looked at and how it goes on.
 pub struct Inspection {
-    /// Takes what came and gives what goes.
-    pub inspector: Inspector,
+    /// What looks at it.
+    pub by: Inspects,
     /// Whether it goes on in the chunked coding.
     pub is_chunked: bool,
+}
+
+/// What looks at a body.
+pub enum Inspects {
+    /// Takes what came and gives what goes.
+    Payload(Inspector),
+    /// Sees a form's file to its end.
+    Form {
+        /// Bytes in front of the file that are still to pass.
+        head: usize,
+        /// Looks for its end.
+        end: FileEnd,
+    },
+}
+
+impl Inspects {
+    fn feed(&mut self, data: &[u8], given: &mut Vec<u8>) -> Result<usize, Refused> {
+        match self {
+            Self::Payload(inspector) => inspector.feed(data, given).map_err(Refused::Payload),
+            Self::Form { head, end } => {
+                let passed = data.len().min(*head);
+                *head -= passed;
+                end.feed(&data[passed..]).map_err(Refused::FormShape)?;
+                given.extend_from_slice(data);
+                Ok(data.len())
+            }
+        }
+    }
+
+    fn finish(&mut self, given: &mut Vec<u8>) -> Result<(), Refused> {
+        match self {
+            Self::Payload(inspector) => inspector.finish(given).map_err(Refused::Payload),
+            Self::Form { end, .. } => end.finish().map(drop).map_err(Refused::FormShape),
+        }
+    }
 }
 
 impl<L: Link, U: Link> Transfer<'_, L, U> {
@@ -51,7 +87,7 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
             out = self.give(out, &mut given, inspection.is_chunked).await?;
             out = self.write_upstream(out).await?;
         }
-        inspection.inspector.finish(&mut given).map_err(Refused::Payload)?;
+        inspection.by.finish(&mut given)?;
         out = self.give(out, &mut given, inspection.is_chunked).await?;
         if inspection.is_chunked {
             if out.room() < LAST_CHUNK.len() {
@@ -96,7 +132,7 @@ impl Inspection {
             let mut data = &input[used..][piece.data];
             upload.bytes += data.len() as u64;
             while !data.is_empty() {
-                let taken = self.inspector.feed(data, given).map_err(Refused::Payload)?;
+                let taken = self.by.feed(data, given)?;
                 data = &data[taken..];
             }
             used += piece.consumed;

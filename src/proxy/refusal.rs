@@ -6,10 +6,13 @@
 use std::borrow::Cow;
 
 use crate::access::{Party, Phase};
+use crate::policy::authorize;
 use crate::proxy::failure::Row;
 use crate::s3::delete;
+use crate::s3::form::FormError;
 use crate::sign::canonical::Unsignable;
 use crate::sign::claim::{Malformed, Place};
+use crate::sign::form::FormRefusal;
 use crate::sign::payload::PayloadError;
 use crate::sign::verify::Refusal;
 
@@ -52,6 +55,12 @@ pub enum Refused {
     Unknown(String),
     /// A body that is not as it should be.
     Payload(PayloadError),
+    /// A form that cannot be read.
+    FormShape(FormError),
+    /// A form that does not say how long it is.
+    FormLength,
+    /// A form that does not keep to its policy.
+    Form(FormRefusal),
     /// A body that had to be read and is not what it should be.
     Document(delete::NotTaken),
     /// A field that came in the query and cannot be one.
@@ -104,12 +113,26 @@ impl Refused {
             Self::Unknown(what) => row(501, "NotImplemented", "unknown",
                 format!("The gate does not know {what}, so it cannot decide about it.").into()),
             Self::Payload(error) => payload(*error),
+            Self::FormShape(error) => refused(error.code().0, error.code().1, "form-shape", error.to_string()),
+            Self::FormLength => refused(411, "MissingContentLength", "form-length",
+                "You must provide the Content-Length HTTP header."),
+            Self::Form(refusal) => refused(refusal.code().0, refusal.code().1, "form", refusal.to_string()),
             Self::Document(why) => row(400, "MalformedXML", "document", format!("{why}.").into()),
             Self::Hoisted => row(400, "InvalidRequest", "hoisted",
                 "A parameter of the query stands for a header that could not be sent like that, or is given twice.".into()),
             Self::NoCredentials => row(503, "ServiceUnavailable", "no-credentials",
                 "The gate has no valid credentials for the storage at the moment. Please try again in a minute; if it stays so, \
                  tell your administrator: the gate's log says why.".into()),
+        }
+    }
+
+    /// What the policy's no to `operation` means.
+    #[must_use]
+    pub fn of_policy(refused: authorize::Refused, operation: &'static str) -> Self {
+        match refused {
+            authorize::Refused::Key(_) => Self::Key,
+            authorize::Refused::CopySource(why) => Self::CopySource(why),
+            _ => Self::Denied { operation },
         }
     }
 

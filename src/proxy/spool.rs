@@ -21,6 +21,16 @@ pub struct Spooled {
     pub first_used: usize,
     /// What the client sent behind the body, if that was not in `first`.
     pub leftover: Option<Buffer>,
+    /// Bytes of the body that were left with the client.
+    pub to_come: u64,
+}
+
+impl Spooled {
+    /// Bytes of the whole body.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.data.len() as u64 + self.to_come
+    }
 }
 
 /// Reads a chunked body to its end. `first` is what came along with the head.
@@ -31,19 +41,35 @@ pub async fn read<L: Link>(
     client: &Wire<L>,
     buffers: &Pool,
     timeouts: &Timeouts,
-    mut reader: Reader,
+    reader: Reader,
     first: &[u8],
     bytes_max: usize,
 ) -> Result<Spooled, Failure> {
     if bytes_max == 0 {
         return Err(ClientFault::LengthRequired.into());
     }
+    read_until(client, buffers, timeouts, reader, first, bytes_max, |_| Ok(false)).await
+}
+
+/// Reads a body until `is_enough` of what there is, or to its end.
+///
+/// # Errors
+/// As [`read`], and as `is_enough`.
+pub async fn read_until<L: Link>(
+    client: &Wire<L>,
+    buffers: &Pool,
+    timeouts: &Timeouts,
+    mut reader: Reader,
+    first: &[u8],
+    bytes_max: usize,
+    mut is_enough: impl FnMut(&[u8]) -> Result<bool, Failure>,
+) -> Result<Spooled, Failure> {
     let mut data = Vec::new();
     let first_used = decode(&mut reader, first, &mut data, bytes_max)?;
     let mut leftover = None;
     let mut buffer = buffers.take();
     let mut pace = Pace::default();
-    while !reader.finished() {
+    while !reader.finished() && !is_enough(&data)? {
         let asked = clock::mono();
         let (result, back) = client.read(buffer, pace.deadline(asked, timeouts.client_body)).await;
         buffer = back;
@@ -59,7 +85,8 @@ pub async fn read<L: Link>(
             leftover = Some(std::mem::replace(&mut buffer, Buffer::detached(0)));
         }
     }
-    Ok(Spooled { data, first_used, leftover })
+    let to_come = reader.remaining().unwrap_or(0);
+    Ok(Spooled { data, first_used, leftover, to_come })
 }
 
 fn decode(reader: &mut Reader, input: &[u8], data: &mut Vec<u8>, bytes_max: usize) -> Result<usize, Failure> {

@@ -10,6 +10,7 @@ use crate::policy::route::Route;
 use crate::proxy::deliver::Delivered;
 use crate::proxy::exchange::Request;
 use crate::proxy::failure::{ClientFault, Failure, Row, UpstreamFault};
+use crate::proxy::identity::form::AdmittedForm;
 use crate::proxy::identity::{Asked, Identity};
 use crate::proxy::secure::Wire;
 use crate::proxy::shard::Shard;
@@ -93,6 +94,15 @@ impl Story {
             self.record.say(Said::Bucket, &bucket.name);
         }
         self.record.say_decoded(Said::Key, asked.place().key);
+    }
+
+    /// Who uploads a form, and what.
+    pub fn posted(&mut self, form: &AdmittedForm<'_>, identity: &Identity) {
+        self.record.operation = Some("PostObject");
+        if self.is_wanted {
+            self.record.say(Said::Identity, &identity.clients().get(form.client).name);
+            self.record.say(Said::Key, &form.key);
+        }
     }
 
     /// Which connection carries it.

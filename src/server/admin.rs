@@ -205,6 +205,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::creds::store::Store;
+    use crate::creds::{Command, CredentialOptions, Pace, Source, Sts};
 
     fn talk(address: SocketAddr, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -229,6 +231,8 @@ mod tests {
             (b"HEAD / HTTP/1.1\r\n\r\n", "404 Not Found", ""),
             (b"GET / HTTP/1.1\r\n\r\n", "404 Not Found", "not found\n"),
             (b"GET /pingx HTTP/1.1\r\n\r\n", "404 Not Found", "not found\n"),
+            (b"GET /credentials HTTP/1.1\r\n\r\n", "200 OK", ""),
+            (b"POST /credentials HTTP/1.1\r\n\r\n", "404 Not Found", "not found\n"),
             (b"POST /health HTTP/1.1\r\n\r\n", "404 Not Found", "not found\n"),
             (b"GET /health HTTP/2.0\r\n\r\n", "400 Bad Request", "bad request\n"),
             (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400 Bad Request", "bad request\n"),
@@ -249,6 +253,27 @@ mod tests {
                 answer.contains("\r\nContent-Type: text/plain\r\n") && answer.contains("\r\nConnection: close\r\n")
             );
         }
+    }
+
+    #[test]
+    fn credentials_are_shown_one_a_line_without_secrets() {
+        let printing = |name: &str, command: &str| CredentialOptions {
+            name: name.into(),
+            source: Source::Process(Command(command.into())),
+            region: None,
+            roles: Vec::new(),
+            sts: Sts::default(),
+            pace: Pace::default(),
+        };
+        let good = r#"echo '{"Version":1,"AccessKeyId":"AKID","SecretAccessKey":"SEKRET"}'"#;
+        let (store, _slots) = Store::start(vec![printing("good", good), printing("bad", "exit 1 # SEKRET")]).unwrap();
+        assert!(store.wait_first(Duration::from_secs(20)));
+        let answer = answer(b"GET /credentials HTTP/1.1\r\n\r\n", &Health::new(store.statuses()));
+        let answer = String::from_utf8(answer).unwrap();
+        let lines: Vec<_> = answer.split_once("\r\n\r\n").unwrap().1.lines().collect();
+        assert_eq!(lines[0], "name=good state=valid seconds-left=- generation=1 refreshes=1 failures=0 doubts=0");
+        assert!(lines[1].starts_with("name=bad state=missing seconds-left=- generation=0 refreshes=0 failures="));
+        assert!(lines.len() == 2 && lines[1].contains("exit status: 1") && !answer.contains("SEKRET"), "{answer}");
     }
 
     #[test]

@@ -149,7 +149,7 @@ pub struct Running(Sum);
 
 #[derive(Clone)]
 enum Sum {
-    Crc(crc_fast::Digest, usize),
+    Crc(Box<crc_fast::Digest>, usize),
     Sha(digest::Context),
 }
 
@@ -157,7 +157,7 @@ impl Running {
     /// The checksum of nothing yet.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
-        let crc = |kind| Sum::Crc(crc_fast::Digest::new(kind), algorithm.value_bytes());
+        let crc = |kind| Sum::Crc(Box::new(crc_fast::Digest::new(kind)), algorithm.value_bytes());
         Self(match algorithm {
             Algorithm::Crc32 => crc(CrcAlgorithm::Crc32IsoHdlc),
             Algorithm::Crc32C => crc(CrcAlgorithm::Crc32Iscsi),

@@ -35,6 +35,12 @@ impl Entry {
         Self { name, client, secret, token: token.map(|token| Token(Zeroizing::new(token))) }
     }
 
+    /// The session token of the key.
+    #[must_use]
+    pub fn token(&self) -> Option<&[u8]> {
+        self.token.as_ref().map(|Token(token)| token.as_bytes())
+    }
+
     /// Whether `given` is the token of the key, in a time that does not tell how far they agree. A key without token
     /// takes none.
     #[must_use]

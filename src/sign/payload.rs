@@ -148,6 +148,9 @@ impl From<Malformed> for PayloadError {
     }
 }
 
+const UNEXPECTED_TRAILER: PayloadError =
+    PayloadError::Malformed("x-amz-trailer goes with a payload that has a trailer only");
+
 /// Takes the payload a client sends and gives what is to be sent upstream.
 ///
 /// An upload that is not finished must be cut off upstream: what has been given so far is never all of it.
@@ -173,33 +176,29 @@ impl Inspector {
         our_chain: Option<Chain>,
         is_verifying: bool,
     ) -> Result<Self, PayloadError> {
-        let mut checks = Checks::default();
-        if is_verifying {
-            for expected in declared.checksums {
-                let fault = PayloadError::ChecksumMismatch(expected.algorithm);
-                checks.0.push(Check::of(expected.algorithm, Some(expected.value), fault));
-            }
-        }
         let framing = match payload.form() {
-            None if declared.trailer.is_some() => {
-                return Err(PayloadError::Malformed("x-amz-trailer goes with a payload that has a trailer only"));
-            }
+            None if declared.trailer.is_some() => return Err(UNEXPECTED_TRAILER),
             None => None,
             Some(form) => Some(Chunked::new(form, declared, client_chain, our_chain)?),
         };
-        let trailing = framing.as_ref().and_then(|framing| Algorithm::of_field(&framing.trailer));
-        match payload {
-            Payload::Digest(digest) if is_verifying => {
-                checks.0.push(Check::of(Algorithm::Sha256, Some(digest.into()), PayloadError::DigestMismatch));
+        let mut checks = Checks::default();
+        if is_verifying {
+            for Expected { algorithm, value } in declared.checksums {
+                checks.add(*algorithm, Some(*value), PayloadError::ChecksumMismatch(*algorithm));
             }
-            Payload::Empty if is_verifying => {
-                let nothing = Running::new(Algorithm::Sha256).finish();
-                checks.0.push(Check::of(Algorithm::Sha256, Some(nothing), PayloadError::DigestMismatch));
+            match payload {
+                Payload::Digest(digest) => {
+                    checks.add(Algorithm::Sha256, Some(digest.into()), PayloadError::DigestMismatch);
+                }
+                Payload::Empty => {
+                    let nothing = Running::new(Algorithm::Sha256).finish();
+                    checks.add(Algorithm::Sha256, Some(nothing), PayloadError::DigestMismatch);
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        if let (Some(algorithm), true) = (trailing, is_verifying) {
-            checks.0.push(Check::of(algorithm, None, PayloadError::ChecksumMismatch(algorithm)));
+            if let Some(algorithm) = framing.as_ref().and_then(|framing| Algorithm::of_field(&framing.trailer)) {
+                checks.add(algorithm, None, PayloadError::ChecksumMismatch(algorithm));
+            }
         }
         Ok(Self { framing, checks, held: Vec::new(), failure: None })
     }
@@ -296,9 +295,7 @@ impl Chunked {
         };
         let trailer = match (form.has_trailer, declared.trailer) {
             (false, None) => Vec::new(),
-            (false, Some(_)) => {
-                return Err(PayloadError::Malformed("x-amz-trailer goes with a payload that has a trailer only"));
-            }
+            (false, Some(_)) => return Err(UNEXPECTED_TRAILER),
             (true, None) => return Err(PayloadError::TrailerMissing),
             (true, Some(name)) => read_announcement(name).ok_or(PayloadError::TrailerUnexpected)?,
         };
@@ -465,13 +462,11 @@ struct Check {
     fault: PayloadError,
 }
 
-impl Check {
-    fn of(algorithm: Algorithm, value: Option<Value>, fault: PayloadError) -> Self {
-        Self { algorithm, running: Running::new(algorithm), value, fault }
-    }
-}
-
 impl Checks {
+    fn add(&mut self, algorithm: Algorithm, value: Option<Value>, fault: PayloadError) {
+        self.0.push(Check { algorithm, running: Running::new(algorithm), value, fault });
+    }
+
     fn update(&mut self, data: &[u8]) {
         self.0.iter_mut().for_each(|check| check.running.update(data));
     }

@@ -304,7 +304,7 @@ mod tests {
         #[test]
         fn a_link_is_signed_as_aws_sigv4_signs_it(
             key in "[ -~é]{0,24}",
-            value in "[ -~]{0,8}",
+            value in "[ -~]{1,8}",
             token in proptest::option::of("[A-Za-z0-9+/=]{4,20}"),
             seconds in 1_u64..604_800,
             now in 1_400_000_000_u64..2_000_000_000,

@@ -6,17 +6,18 @@
 //! must come back unchanged at the front of the next call, with more behind them.
 
 mod kernel;
+mod peer;
 
 use std::mem;
 use std::sync::Arc;
 
 use rustls::unbuffered::EncryptError;
 
-use super::config::{ClientConfig, ServerConfig, Version};
+use super::TlsError;
+use super::config::{ClientConfig, ServerConfig};
 use super::library::Library;
 use super::record;
 use super::traffic::Traffic;
-use super::{TlsError, hello};
 
 pub use kernel::{Control, Keys, Refusal, TrafficKey};
 
@@ -361,45 +362,6 @@ impl Session {
         matches!(&self.side, Side::Library(library) if library.is_handshaking())
     }
 
-    /// The version agreed upon.
-    #[must_use]
-    pub fn version(&self) -> Option<Version> {
-        match &self.side {
-            Side::Library(library) => library.version(),
-            Side::Own(_) | Side::Kernel(_) | Side::Nobody => Some(Version::Tls13),
-        }
-    }
-
-    /// The name the client asked for, unless its hello came in more than one record.
-    #[must_use]
-    pub fn sni(&self) -> Option<&str> {
-        self.sni.as_deref()
-    }
-
-    /// What the client's verified certificate calls it, once the handshake is over: `CN=` with the subject's common name, DNS
-    /// names in lower case, URIs and addresses of mail. A DNS name has no `@`, `:` or `=`, and only the common name begins
-    /// with `CN=`. Empty without a certificate, and when it has expired since the session that is resumed.
-    #[must_use]
-    pub fn client_names(&self) -> &[String] {
-        &self.client_names
-    }
-
-    /// As [`client_names`](Self::client_names), which is empty from then on.
-    pub fn take_client_names(&mut self) -> Box<[String]> {
-        mem::take(&mut self.client_names)
-    }
-
-    /// Whether the handshake resumed an earlier session.
-    #[must_use]
-    pub fn is_resumed(&self) -> bool {
-        match &self.side {
-            Side::Library(library) => library.is_resumed(),
-            Side::Own(traffic) => traffic.is_resumed(),
-            Side::Kernel(left) => left.is_resumed(),
-            Side::Nobody => false,
-        }
-    }
-
     /// Whether [`open`](Self::open) has something to tell without further input.
     #[must_use]
     pub fn has_pending_plain(&self) -> bool {
@@ -411,24 +373,6 @@ impl Session {
     pub fn next_record(&self, incoming: &[u8]) -> Option<usize> {
         let held = if let Side::Library(library) = &self.side { library.held() } else { 0 };
         record_len(incoming.get(held..)?)
-    }
-
-    /// Recognises plain HTTP, and the name in a client's hello.
-    fn look_at_hello(&mut self, incoming: &[u8]) -> Result<(), TlsError> {
-        let Side::Library(library) = &self.side else { return Ok(()) };
-        if !library.is_server() {
-            return Ok(());
-        }
-        if let Some(first) = incoming.first() {
-            // Every request begins with a letter, no TLS record does.
-            if !mem::replace(&mut self.has_begun, true) && first.is_ascii_alphabetic() {
-                return Err(self.fail(TlsError::PlainHttp));
-            }
-        }
-        if self.sni.is_none() && library.version().is_none() {
-            self.sni = hello::server_name(incoming).map(Box::from);
-        }
-        Ok(())
     }
 
     /// Notes who the client is and makes the session ours once rustls is through with the handshake.
@@ -518,7 +462,7 @@ pub(super) fn record_len(bytes: &[u8]) -> Option<usize> {
 mod tests {
     use super::*;
     use crate::limits;
-    use crate::tls::config::{ClientOptions, Identity, Records, ServerOptions, client, server};
+    use crate::tls::config::{ClientOptions, Identity, Records, ServerOptions, Version, client, server};
 
     const NAME: &str = "media.studio.example";
 

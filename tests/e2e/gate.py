@@ -67,6 +67,7 @@ class Gate:
     workers: int | str = "auto"
     min_version: str = "1.2"
     plain: bool = False
+    client_ca: Path | None = None
 
     def start(self) -> "Gate":
         """Writes the configuration, starts the program and waits until `/ping` answers."""
@@ -148,6 +149,8 @@ class Gate:
             f'https = ["127.0.0.1:{self.https}"]\nhttp = {_toml(plain)}\nadmin = "127.0.0.1:{self.admin}"\n',
             f'[tls]\nmin-version = "{self.min_version}"\n',
         ]
+        if self.client_ca:
+            parts.append(f"client-ca-file = {_toml(str(self.client_ca))}\n")
         path = os.environ.get("FILMGATE_PATH")
         splice, records = FORCED[path] if path else (None, None)
         if path:

@@ -37,8 +37,10 @@ class Authority:
         self.ca = directory / "ca.pem"
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, *names: str, algorithm: str = "ecdsa", days: int = 30) -> Identity:
-        """A server certificate for DNS names and addresses; `*` is a wildcard label."""
+    def issue(
+        self, *names: str, algorithm: str = "ecdsa", days: float = 30, purpose=ExtendedKeyUsageOID.SERVER_AUTH
+    ) -> Identity:
+        """A server's certificate, or a client's, for DNS names and addresses; `*` is a wildcard label."""
         key = (
             rsa.generate_private_key(public_exponent=65537, key_size=2048)
             if algorithm == "rsa"
@@ -49,7 +51,7 @@ class Authority:
             self._builder(subject, key.public_key(), days)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(digital_signature=True, key_encipherment=algorithm == "rsa"), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -63,7 +65,7 @@ class Authority:
         )
         return identity
 
-    def _builder(self, subject: x509.Name, public_key, days: int) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, public_key, days: float) -> x509.CertificateBuilder:
         now = datetime.datetime.now(datetime.UTC)
         return (
             x509.CertificateBuilder()

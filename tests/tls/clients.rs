@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use filmgate::buffer::Pool;
+use filmgate::buffer::{Buffer, Pool};
 use filmgate::limits;
+use filmgate::link::Link;
 use filmgate::proxy::secure::{Secure, SecureError, Wire};
 use filmgate::tls::TlsError;
 use filmgate::tls::config::{Version, check_client_ca};
@@ -67,7 +68,9 @@ impl Studio {
 }
 
 fn client_of(authority: &Authority, change: impl FnOnce(&mut CertificateParams)) -> Issued {
-    authority.issue_with("client", &["Node7.render.example"], &ECDSA, |params| {
+    static NUMBER: AtomicUsize = AtomicUsize::new(0);
+    let stem = format!("client{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    authority.issue_with(&stem, &["Node7.render.example"], &ECDSA, |params| {
         params.distinguished_name.push(DnType::CommonName, "Node 7");
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         params.subject_alt_names.push(SanType::URI("spiffe://studio/node".try_into().unwrap()));
@@ -146,7 +149,8 @@ fn a_certificate_that_does_not_verify_ends_the_handshake_with_its_alert() {
     let expired = client_of(&studio.farm, |params| params.not_after = date_time_ymd(2020, 1, 1));
     let unborn = client_of(&studio.farm, |params| params.not_before = date_time_ymd(4000, 1, 1));
     let web = client_of(&studio.farm, |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]);
-    let stranger = client_of(&Authority::new(), |_| {});
+    let elsewhere = Authority::new();
+    let stranger = client_of(&elsewhere, |_| {});
     let own = client_of(&studio.gate, |_| {});
     for (certificate, alert, remedy) in [
         (&expired, AlertDescription::CertificateExpired, "renew it"),
@@ -426,7 +430,8 @@ fn a_connection_knows_its_client_as_long_as_it_lasts() {
 fn a_chain_beyond_what_a_connection_reads_at_once_is_refused() {
     let studio = Studio::new();
     let (node, server) = (studio.node(), studio.server());
-    let (long, longer) = (ballast(60_000), [&ballast(30_000); 3]);
+    let (long, part) = (ballast(60_000), ballast(30_000));
+    let longer = [&part; 3];
     for version in VERSIONS {
         for (behind, is_told) in [(&[&long][..], true), (&longer, false)] {
             run(async {
@@ -437,7 +442,8 @@ fn a_chain_beyond_what_a_connection_reads_at_once_is_refused() {
                 let calling = async {
                     while theirs.is_handshaking() {
                         say(&there, &theirs.give()).await;
-                        if hear(&there, &mut theirs).await.is_err() {
+                        let (result, buffer) = there.read(Buffer::detached(limits::BUFFER_BYTES), soon()).await;
+                        if result.is_err() || theirs.take(buffer.filled()).is_err() {
                             return;
                         }
                     }

@@ -15,6 +15,7 @@ use filmgate::pipe::{Ends, Pipe};
 use filmgate::proxy::secure::{Secure, SecureError};
 use filmgate::tls::TlsError;
 use filmgate::tls::config::{ClientConfig, ServerConfig, Version};
+use rustls::pki_types::pem::PemObject;
 use rustls::{AlertDescription, RootCertStore};
 
 use crate::ends::{End, Theirs};
@@ -464,6 +465,41 @@ fn a_record_that_stays_cut_keeps_the_session_ours() {
         (wire, Vec::new())
     };
     server_with(behind, async |ours, _, _| assert!(ours.carries_runs()));
+}
+
+#[test]
+fn a_client_is_known_by_its_certificate_where_the_kernel_has_the_records() {
+    run(async {
+        let authority = crate::pki::Authority::new();
+        let issued = authority.issue("leaf", &[NAME], &ECDSA);
+        let server = crate::pki::asking(&issued, &authority.file);
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate.clone()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::from_pem_file(&issued.identity.private_key).unwrap();
+        let calling = rustls::ClientConfig::builder().with_root_certificates(roots);
+        let calling = calling.with_client_auth_cert(vec![issued.leaf], key).unwrap();
+        for is_resumed in [false, true] {
+            let mut theirs = Theirs::client(calling.clone(), NAME);
+            let (here, there) = ends(1 << 20);
+            let pool = Pool::new(1 << 20);
+            let accepting = Secure::accept(Kernel::new(here, EVERYTHING, Manner::Takes), &server, &pool, soon());
+            let shaking = async {
+                say(&there, &theirs.give()).await;
+                while theirs.is_handshaking() {
+                    hear(&there, &mut theirs).await.unwrap();
+                }
+                say(&there, &theirs.give()).await;
+            };
+            let (ours, ()) = tokio::join!(accepting, shaking);
+            let ours = ours.unwrap();
+            assert!(!ours.carries_runs(), "the kernel has it");
+            assert_eq!(ours.is_resumed(), is_resumed);
+            assert!(ours.client_names().contains(&NAME.to_owned()), "{:?}", ours.client_names());
+            ours.write_all(buffer_of(b"answer"), soon()).await.0.unwrap();
+            hear(&there, &mut theirs).await.unwrap();
+            assert_eq!(theirs.plain, b"answer");
+        }
+    });
 }
 
 #[test]

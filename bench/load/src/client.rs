@@ -42,7 +42,7 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    /// `--address A --path /SIZE [--method PUT] [--roots FILE (for TLS)] [--name HOST] [--resume no]`
+    /// `--address A --path /SIZE [--method PUT] [--roots FILE (for TLS)] [--name HOST] [--query QUERY] [--resume no]`
     pub(crate) fn from(arguments: &Arguments) -> Result<Target, Failure> {
         let path: String = arguments.need("path")?;
         let length = body::length_of(&path).ok_or("--path is a size, such as /16k")?;
@@ -50,11 +50,12 @@ impl Target {
         let name: String = arguments.get("name")?.unwrap_or("localhost".to_owned());
         let resume = arguments.get::<String>("resume")?.is_none_or(|word| word != "no");
         let roots: Option<String> = arguments.get("roots")?;
+        let query: Option<String> = arguments.get("query")?;
         let put = method == "PUT";
         Ok(Target {
             address: arguments.need("address")?,
             tls: roots.map(|roots| session::client_config(&roots, resume)).transpose()?,
-            request: head::request(&method, &path, &name, put.then_some(length)),
+            request: head::request(&method, &path, &name, query.as_deref(), put.then_some(length)),
             name,
             upload: if put { length } else { 0 },
             download: if put { 0 } else { length },

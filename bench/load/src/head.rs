@@ -24,16 +24,20 @@ pub(crate) fn content_length(head: &[u8]) -> Option<u64> {
 }
 
 /// The head of a request as a browser makes it from one of ShotGrid's links, presigned with temporary credentials: 1.3 KB.
-pub(crate) fn request(method: &str, path: &str, host: &str, length: Option<u64>) -> Vec<u8> {
+/// With a `query` of the caller's, if that has to be a signature somebody verifies.
+pub(crate) fn request(method: &str, path: &str, host: &str, query: Option<&str>, length: Option<u64>) -> Vec<u8> {
     let length = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
     let token = "IQoJb3JpZ2luX2VjEJr%2F%2F%2F%2F%2FwEaCXVzLXdlc3QtMiJHMEUCIQD4".repeat(8);
     let signature = "0123456789abcdef".repeat(4);
-    format!(
-        "{method} {path}/0a1b2c3d/4e5f6a7b/Version/112358/sq010_sh0420_comp_v017.mov\
-         ?response-content-disposition=filename%3D%22sq010_sh0420_comp_v017.mov%22&X-Amz-Algorithm=AWS4-HMAC-SHA256\
+    let shotgrids = format!(
+        "response-content-disposition=filename%3D%22sq010_sh0420_comp_v017.mov%22&X-Amz-Algorithm=AWS4-HMAC-SHA256\
          &X-Amz-Credential=ASIAEXAMPLEEXAMPLE00%2F20260101%2Fus-west-2%2Fs3%2Faws4_request\
          &X-Amz-Date=20260101T000000Z&X-Amz-Expires=900&X-Amz-SignedHeaders=host\
-         &X-Amz-Security-Token={token}&X-Amz-Signature={signature} HTTP/1.1\r\nHost: {host}\r\n\
+         &X-Amz-Security-Token={token}&X-Amz-Signature={signature}"
+    );
+    let query = query.unwrap_or(&shotgrids);
+    format!(
+        "{method} {path}/0a1b2c3d/4e5f6a7b/Version/112358/sq010_sh0420_comp_v017.mov?{query} HTTP/1.1\r\nHost: {host}\r\n\
          User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\
          \r\nAccept: */*\r\nAccept-Encoding: identity;q=1, *;q=0\r\nAccept-Language: en-US,en;q=0.9\r\n\
          Referer: https://mystudio.shotgrid.autodesk.com/\r\nSec-Fetch-Dest: video\r\nSec-Fetch-Mode: no-cors\r\n\
@@ -66,10 +70,10 @@ mod tests {
         assert_eq!(end(&head[..head.len() - 1]), None);
         assert_eq!(first_line(&head), "HTTP/1.1 200 OK");
         assert_eq!(content_length(&head), Some(42));
-        let head = request("PUT", "/1k", "localhost", Some(1024));
+        let head = request("PUT", "/1k", "localhost", None, Some(1024));
         assert_eq!(end(&head), Some(head.len()));
         assert_eq!(content_length(&head), Some(1024));
         assert!((1250..1400).contains(&head.len()), "{} bytes", head.len());
-        assert_eq!(content_length(&request("GET", "/1k", "localhost", None)), None);
+        assert_eq!(content_length(&request("GET", "/1k", "localhost", None, None)), None);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use tokio::sync::SemaphorePermit;
+
 use crate::access::AccessSink;
 use crate::buffer::Buffer;
 use crate::clock::{self, Deadline};
@@ -11,31 +13,41 @@ use crate::http::head::ResponseHead;
 use crate::limits;
 use crate::link::{Dial, Link};
 use crate::policy::identity::Presence;
-use crate::policy::route::{ReSign, Route};
-use crate::proxy::exchange::{Done, Exchange};
+use crate::policy::route::{Place, ReSign, Route};
+use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::{Failure, UpstreamFault};
 use crate::proxy::forward::Sending;
-use crate::proxy::identity::{Admitted, Identity, Needs, Verdict, Written, judge};
+use crate::proxy::identity::{Admitted, Identity, Needs, Verdict, Written, form, judge};
 use crate::proxy::inspect::Inspection;
 use crate::proxy::refusal::Refused;
-use crate::proxy::relay::{Received, Upload};
+use crate::proxy::relay::{self, Received, Upload};
+use crate::proxy::spool::{self, Spooled};
 use crate::proxy::story::Story;
 use crate::proxy::upstream::Lease;
+use crate::s3::form::{Boundary, Form};
+use crate::sign::form::FormRefusal;
+
+/// That a request may go out, and what had to be read of it to know.
+pub(super) struct Admission<'a> {
+    /// How it goes out.
+    pub(super) admitted: Admitted<'a>,
+    /// Its body, or the beginning of it.
+    pub(super) body: Option<Box<Spooled>>,
+    _room: Option<SemaphorePermit<'a>>,
+}
 
 impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
-    /// From a request of a route that signs anew to its answer: who asks, whether they may, and on with a signature of the
-    /// gate's own.
-    pub(super) async fn sign_and_carry(
-        &self,
-        route: &Route,
-        resign: &ReSign,
-        head: &mut ResponseHead,
+    /// Finds out who sent a request of a route that signs anew, and whether they may.
+    pub(super) async fn admit<'a>(
+        &'a self,
+        route: &'a Route,
+        resign: &'a ReSign,
         story: &mut Story,
-    ) -> Result<Done, Failure> {
-        let (request, identity) = (&self.request, self.identity()?);
+    ) -> Result<Box<Admission<'a>>, Failure> {
+        let (request, shard, identity) = (&self.request, self.shard, self.identity()?);
         if request.method() == b"OPTIONS" {
             let admitted = identity.preflight(request, route, resign)?;
-            return self.carry(route, Some(&admitted), None, head, story).await;
+            return Ok(Box::new(Admission { admitted, body: None, _room: None }));
         }
         let wire = &self.client.wire;
         let presence = Presence {
@@ -43,18 +55,49 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
             certificate_names: wire.client_names(),
             now: clock::unix_seconds(),
         };
+        if let Some(place) = route.place(resign, request.authority, request.target.path())
+            && let Some(boundary) = form::boundary(request, &place)?
+        {
+            return self.admit_form((route, resign), place, &boundary, &presence, story).await;
+        }
         let asked = identity.ask(request, route, resign, &presence)?;
         story.asked(&asked, identity);
-        let _room;
-        let body = match asked.needs() {
-            Needs::Nothing => None,
+        let (body, room) = match asked.needs() {
+            Needs::Nothing => (None, None),
             Needs::Keys => {
-                _room = self.shard.spool_room().await?;
-                Some(self.read_body(limits::DELETE_BODY_BYTES_MAX).await?)
+                let room = shard.spool_room().await?;
+                (Some(self.read_body(limits::DELETE_BODY_BYTES_MAX).await?), Some(room))
             }
         };
         let admitted = asked.decide(request, body.as_ref().map(|body| &body.data[..]))?;
-        self.carry(route, Some(&admitted), body, head, story).await
+        Ok(Box::new(Admission { admitted, body, _room: room }))
+    }
+
+    /// The same for a form.
+    async fn admit_form<'a>(
+        &'a self,
+        (route, resign): (&'a Route, &'a ReSign),
+        place: Place<'a>,
+        boundary: &Boundary,
+        presence: &Presence<'_>,
+        story: &mut Story,
+    ) -> Result<Box<Admission<'a>>, Failure> {
+        let (request, shard, identity) = (&self.request, self.shard, self.identity()?);
+        let room = shard.spool_room().await?;
+        if request.holds_back {
+            relay::say_continue(&self.client.wire, &shard.buffers, shard.timeouts.client_write).await?;
+        }
+        let is_enough = |body: &[u8]| Ok(Form::read(boundary, body).map_err(Refused::FormShape)?.is_some());
+        let (wire, reader) = (&self.client.wire, request.body.into());
+        let most = limits::FORM_FRONT_BYTES_MAX;
+        let mut body =
+            spool::read_until(wire, &shard.buffers, &shard.timeouts, reader, self.first, most, is_enough).await?;
+        let form = Form::read(boundary, &body.data).map_err(Refused::FormShape)?;
+        let form = form.ok_or(Refused::Form(FormRefusal::CutShort))?;
+        let found = identity.admit_form((request, route, resign), place, &form, body.total(), presence)?;
+        story.posted(&found, identity);
+        body.data.splice(..found.replaced, found.head);
+        Ok(Box::new(Admission { admitted: found.admitted, body: Some(Box::new(body)), _room: Some(room) }))
     }
 
     /// Writes and signs the head, and sets up what the body needs.
@@ -69,7 +112,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let (written, chain) = self.identity()?.write(out, &self.request, admitted, sending, holds_back)?;
         let inspector = admitted.inspector(&self.request, chain)?;
         let is_chunked = sending == Sending::Chunked;
-        upload.inspection = inspector.map(|inspector| Box::new(Inspection { inspector, is_chunked }));
+        upload.inspection = inspector.map(|by| Box::new(Inspection { by, is_chunked }));
         Ok(Box::new(written))
     }
 

@@ -1,11 +1,14 @@
 //! Who asks, what for, and whether they may.
 
+use std::cell::Cell;
+
 use crate::http::framing::RequestBody;
 use crate::policy::authorize::{self, Ask, Asker, Authorized};
 use crate::policy::identity::{ClientId, Presence};
 use crate::policy::route::{Place, ReSign, Route};
 use crate::proxy::exchange::Request;
 use crate::proxy::identity::{Identity, Tools};
+use crate::proxy::inspect::Inspects;
 use crate::proxy::refusal::{Reading, Refused};
 use crate::s3::delete;
 use crate::s3::escape::{self, Pair};
@@ -64,6 +67,8 @@ pub struct Outgoing<'a> {
     pub place: Place<'a>,
     /// Whether the client signed in the query.
     pub is_link: bool,
+    /// A form, which carries its signature in its body: what sees to its end, once.
+    form: Option<Cell<Option<Inspects>>>,
     /// What stands for the payload, as it is signed.
     pub word: &'a [u8],
     /// What that means.
@@ -123,7 +128,7 @@ impl Identity {
         check_coding(request, payload)?;
         let checksums = if resign.verify_payload { expected_checksums(request)? } else { Vec::new() };
         let is_link = claim.place == claim::Place::Query;
-        let outgoing = Outgoing { route, resign, place, is_link, word, payload, chain, checksums };
+        let outgoing = Outgoing { route, resign, place, is_link, form: None, word, payload, chain, checksums };
         Ok(Asked { asker, operation, features, outgoing })
     }
 
@@ -149,7 +154,7 @@ impl Identity {
         }
         let (word, payload) = (UNSIGNED_PAYLOAD, Payload::Unsigned);
         let (chain, checksums) = (None, Vec::new());
-        let outgoing = Outgoing { route, resign, place, is_link: true, word, payload, chain, checksums };
+        let outgoing = Outgoing { route, resign, place, is_link: true, form: None, word, payload, chain, checksums };
         Ok(Admitted { outgoing, authorized: None })
     }
 
@@ -273,12 +278,36 @@ impl<'a> Asked<'a> {
                     .and_then(|demands| authorize::authorize(rules, asker, demands))
             }
         };
-        let authorized = authorized.map_err(|refused| match refused {
-            authorize::Refused::Key(_) => Refused::Key,
-            authorize::Refused::CopySource(why) => Refused::CopySource(why),
-            _ => Refused::Denied { operation },
-        })?;
+        let authorized = authorized.map_err(|refused| Refused::of_policy(refused, operation))?;
         Ok(Admitted { outgoing, authorized: Some(authorized) })
+    }
+}
+
+impl<'a> Outgoing<'a> {
+    /// A form, which is signed within its body.
+    pub(super) fn of_form(
+        route: &'a Route,
+        resign: &'a ReSign,
+        place: Place<'a>,
+        word: &'a [u8],
+        payload: Payload,
+        end: Inspects,
+    ) -> Self {
+        let (chain, checksums, form) = (None, Vec::new(), Some(Cell::new(Some(end))));
+        Self { route, resign, place, is_link: false, form, word, payload, chain, checksums }
+    }
+
+    /// Whether it is a form.
+    #[must_use]
+    pub fn is_form(&self) -> bool {
+        self.form.is_some()
+    }
+}
+
+impl<'a> Admitted<'a> {
+    /// Something that was authorized.
+    pub(super) fn new(outgoing: Outgoing<'a>, authorized: Authorized) -> Self {
+        Self { outgoing, authorized: Some(authorized) }
     }
 }
 
@@ -293,7 +322,10 @@ impl Admitted<'_> {
     ///
     /// # Errors
     /// When what the head says of the body does not fit together.
-    pub fn inspector(&self, request: &Request<'_>, ours: Option<Chain>) -> Result<Option<Inspector>, Refused> {
+    pub fn inspector(&self, request: &Request<'_>, ours: Option<Chain>) -> Result<Option<Inspects>, Refused> {
+        if let Some(form) = &self.form {
+            return Ok(form.take());
+        }
         let (fields, block) = (&request.head.fields, request.block);
         let verifies = self.resign.verify_payload;
         let is_checked = self.payload.form().is_some()
@@ -308,7 +340,9 @@ impl Admitted<'_> {
             checksums: &self.checksums,
         };
         let theirs = self.chain.as_ref().map(|chain| chain.begin());
-        Inspector::new(self.payload, declared, theirs, ours, verifies).map(Some).map_err(Refused::Payload)
+        Inspector::new(self.payload, declared, theirs, ours, verifies)
+            .map(|by| Some(Inspects::Payload(by)))
+            .map_err(Refused::Payload)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::buffer::Buffer;
 use crate::clock;
 use crate::http::encode::{EncodeError, HeadWriter};
-use crate::policy::route::Style;
+use crate::policy::route::{Bucket, Route, Style};
 use crate::proxy::exchange::Request;
 use crate::proxy::failure::{ClientFault, Failure};
 use crate::proxy::forward::{self, Sending};
@@ -45,7 +45,7 @@ impl Identity {
     ) -> Result<(Written, Option<Chain>), Failure> {
         let stamp = Stamp::at(clock::unix_seconds());
         let tools = &mut *self.tools.borrow_mut();
-        let region = tools.region_of(admitted);
+        let region = tools.region_of(admitted.route, admitted.place.bucket);
         let credentials = self.hold(&mut tools.held, admitted.resign.credential).ok_or(Refused::NoCredentials)?;
         let host = host_in(admitted, &region);
         write_target(&mut tools.target, request, admitted);
@@ -65,7 +65,7 @@ impl Identity {
         if admitted.is_link && !matches!(method, b"GET" | b"HEAD") {
             writing.hoisted(request)?;
         }
-        if !admitted.is_authorized() {
+        if !admitted.is_authorized() || admitted.is_form() {
             let Writing { mut writer, .. } = writing;
             forward::write_expectation_and_length(&mut writer, request.head, request.block, sending, expects_continue);
             writer.finish().map_err(unwritable)?;
@@ -97,7 +97,11 @@ impl Identity {
 impl Identity {
     /// The credentials to sign with. A shard keeps a reference of its own, so that a request writes nothing other shards
     /// read.
-    fn hold<'a>(&self, held: &'a mut Vec<Option<Arc<Credentials>>>, index: usize) -> Option<&'a Credentials> {
+    pub(super) fn hold<'a>(
+        &self,
+        held: &'a mut Vec<Option<Arc<Credentials>>>,
+        index: usize,
+    ) -> Option<&'a Credentials> {
         let slot = self.known.credentials.get(index)?;
         held.resize_with(self.known.credentials.len(), || None);
         let mine = &mut held[index];
@@ -109,10 +113,9 @@ impl Identity {
 }
 
 impl Tools {
-    fn region_of(&self, admitted: &Admitted<'_>) -> Box<str> {
-        let bucket = admitted.place.bucket;
+    pub(super) fn region_of(&self, route: &Route, bucket: Option<&Bucket>) -> Box<str> {
         let moved = self.regions.iter().find(|moved| bucket.is_some_and(|bucket| bucket.name == moved.bucket));
-        moved.map_or(admitted.route.region.as_str(), |moved| &moved.region).into()
+        moved.map_or(route.region.as_str(), |moved| &moved.region).into()
     }
 }
 

@@ -5,7 +5,6 @@ use crate::s3::form::{Boundary, FormError};
 use crate::sign::key::Secret;
 
 /// The example of AWS, "Browser-Based Upload using HTTP POST (Using AWS Signature Version 4)".
-const ACCESS_KEY: &str = "AKIAIOSFODNN7EXAMPLE";
 const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 const BUCKET: &str = "sigv4examplebucket";
 const DAY: u64 = 1_451_347_200;
@@ -195,7 +194,8 @@ fn a_form_that_leaves_its_policy_is_refused() {
 
 #[test]
 fn conditions_are_met_as_s3_meets_them() {
-    let fine: &[(&str, &[(&str, &str)], Option<RangeInclusive<u64>>)] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Option<RangeInclusive<u64>>);
+    let fine: &[Case<'_>] = &[
         (r#"{"key":"a"}"#, &[("key", "a")], None),
         (r#"["eq","$key","a"]"#, &[("KEY", "a")], None),
         (r#"["EQ","$KeY","a"]"#, &[("key", "a")], None),

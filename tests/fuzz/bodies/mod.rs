@@ -3,6 +3,8 @@
 pub(crate) mod chunked;
 pub(crate) mod exchange;
 pub(crate) mod forge;
+pub(crate) mod form;
+pub(crate) mod payload;
 pub(crate) mod records;
 pub(crate) mod request_head;
 pub(crate) mod response_head;
@@ -17,6 +19,8 @@ pub(crate) fn run_all(data: &[u8]) {
     chunked::run(data);
     exchange::run(data);
     records::run(data);
+    payload::run(data);
+    form::run(data);
 }
 
 /// A sequence of step widths that depends on the input only, so that a seed stays plain wire bytes.
