@@ -1,8 +1,7 @@
 //! Forms signed anew, judged by an S3 server that shares no code with the gate: s3s over a directory.
 #![cfg(feature = "demo")]
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use filmgate::clock;
 use filmgate::s3::form::{Boundary, Form};
 use filmgate::sign::form::{Circumstances, FormClaim, Signer, verify};
 use filmgate::sign::key::{Scope, Secret, SigningKey};
@@ -89,7 +88,7 @@ fn anew(head: &[u8], now: Stamp) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_form_signed_anew_is_stored_by_another_server() {
-    let now = Stamp::at(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs());
+    let now = Stamp::at(clock::unix_seconds());
     let theirs = head_of_client(now);
     let ours = anew(&theirs, now);
     let body = |head: &[u8], file: &[u8]| [head, file, CLOSING].concat();

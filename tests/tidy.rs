@@ -72,6 +72,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("aws_sdk_sts", &["creds"]),
     ("aws_sigv4", &["sign"]),
     ("aws_smithy_http_client", &["creds"]),
+    ("base64", &["sign"]),
     ("http_body_util", &["demo"]),
     ("hyper", &["demo"]),
     ("hyper_util", &["demo"]),
@@ -79,6 +80,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("rcgen", &["demo"]),
     ("s3s", &["demo"]),
     ("s3s_fs", &["demo"]),
+    ("serde_json", &["creds", "sign"]),
     ("tempfile", &["demo", "server"]),
     ("tokio_rustls", &["demo"]),
 ];

@@ -272,7 +272,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                     if let (Some(admitted), Some(written)) = (admitted, written)
                         && judge::is_telling(head.status)
                         && let Some(region) =
-                            Box::pin(self.judge(admitted, &written, &lease, &mut received, head)).await?
+                            Box::pin(self.judge(admitted, written, &lease, &mut received, head)).await?
                     {
                         // The storage did nothing, and the region is known now: again, if all of the body is still here.
                         if upload.consumed || admitted.is_form() || std::mem::replace(&mut moved, true) {

@@ -13,7 +13,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::policy::identity::Clients;
-use crate::policy::route::ReSign;
+use crate::policy::route::{Bucket, ReSign, Route};
 use crate::sign::canonical::Scratch;
 use crate::sign::credentials::{Credentials, Slot};
 use crate::sign::keyring::Keyring;
@@ -21,7 +21,6 @@ use crate::sign::request::{Composer, Keys};
 
 pub use ask::{Admitted, Asked, Needs};
 pub use judge::Verdict;
-pub use write::Written;
 
 /// What all shards know.
 #[derive(Clone)]
@@ -48,7 +47,7 @@ struct Tools {
     composer: Composer,
     target: Vec<u8>,
     held: Vec<Option<Arc<Credentials>>>,
-    regions: Vec<Moved>,
+    moved: Vec<Moved>,
 }
 
 /// A bucket that turned out to be in another region than its route says.
@@ -72,11 +71,17 @@ impl Identity {
 
     /// Remembers where a bucket is.
     pub fn learn(&self, bucket: &str, region: &str) {
-        let regions = &mut self.tools.borrow_mut().regions;
-        regions.retain(|moved| moved.bucket != bucket);
-        if regions.len() < MOVED_MAX {
-            regions.push(Moved { bucket: bucket.to_string(), region: region.to_string() });
+        let known = &mut self.tools.borrow_mut().moved;
+        known.retain(|moved| moved.bucket != bucket);
+        if known.len() < MOVED_MAX {
+            known.push(Moved { bucket: bucket.to_string(), region: region.to_string() });
         }
+    }
+
+    /// The region that requests for `bucket` are signed for.
+    #[must_use]
+    pub fn region_of(&self, route: &Route, bucket: Option<&Bucket>) -> String {
+        write::region_of(&self.tools.borrow().moved, route, bucket).to_string()
     }
 
     /// Tells the thread that keeps the credentials of `resign` that the storage refused those of `generation`.

@@ -90,10 +90,13 @@ impl Story {
             return;
         }
         self.record.say(Said::Identity, &identity.clients().get(asked.client()).name);
-        if let Some(bucket) = asked.place().bucket {
-            self.record.say(Said::Bucket, &bucket.name);
+        // On other routes that was said already.
+        if asked.is_at_endpoint() {
+            if let Some(bucket) = asked.place().bucket {
+                self.record.say(Said::Bucket, &bucket.name);
+            }
+            self.record.say_decoded(Said::Key, asked.place().key);
         }
-        self.record.say_decoded(Said::Key, asked.place().key);
     }
 
     /// Who uploads a form, and what.

@@ -76,7 +76,7 @@ impl<'a> Iterator for Pairs<'a> {
 /// Decodes a path: each valid `%XX` becomes its byte, everything else (an invalid escape too) stays as it is.
 #[must_use]
 pub fn decode(raw: &[u8]) -> Cow<'_, [u8]> {
-    if raw.contains(&b'%') { Cow::Owned(decoded(raw).collect()) } else { Cow::Borrowed(raw) }
+    if raw.contains(&b'%') { Cow::Owned(unescaped(raw, b'+')) } else { Cow::Borrowed(raw) }
 }
 
 /// The bytes [`decode`] would give, one at a time.
@@ -87,11 +87,7 @@ pub fn decoded(raw: &[u8]) -> impl Iterator<Item = u8> {
 /// Decodes one side of a query pair, where `+` is a space as well.
 #[must_use]
 pub fn decode_form(raw: &[u8]) -> Cow<'_, [u8]> {
-    if raw.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-        Cow::Owned(form_bytes(raw).collect())
-    } else {
-        Cow::Borrowed(raw)
-    }
+    if memchr::memchr2(b'%', b'+', raw).is_some() { Cow::Owned(unescaped(raw, b' ')) } else { Cow::Borrowed(raw) }
 }
 
 /// What happens to `/` when text is encoded.
@@ -106,15 +102,91 @@ pub enum Slash {
 /// Encodes as SigV4 wants it: everything but `A–Z a–z 0–9 - . _ ~` becomes `%XX` in upper case (AWS, "Create a signed
 /// AWS API request", `UriEncode`). For links the gate makes itself; a client's target is never re-encoded.
 pub fn encode(text: &[u8], slash: Slash, out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in text {
-        let kept = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
-        if kept || (byte == b'/' && slash == Slash::Keep) {
+        if is_kept(byte, slash) {
             out.push(byte);
         } else {
-            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            escape(byte, out);
         }
     }
+}
+
+/// Writes a path as [`encode`] would once it was decoded.
+pub fn recode_path(raw: &[u8], out: &mut Vec<u8>) {
+    recode(raw, b'+', Slash::Keep, out);
+}
+
+/// Writes one side of a query pair as [`encode`] would once it was decoded.
+pub fn recode_form(raw: &[u8], out: &mut Vec<u8>) {
+    recode(raw, b' ', Slash::Encode, out);
+}
+
+/// Clients write nearly everything as it has to be: that is copied in long runs.
+fn recode(raw: &[u8], plus: u8, slash: Slash, out: &mut Vec<u8>) {
+    out.reserve(raw.len());
+    let (mut run, mut at) = (0, 0);
+    while at < raw.len() {
+        let byte = raw[at];
+        if is_kept(byte, slash) {
+            at += 1;
+            continue;
+        }
+        let (meant, length) = match raw[at..] {
+            [b'%', high, low, ..] if digit(high).is_some() && digit(low).is_some() => {
+                let meant = digit(high).unwrap_or_default() << 4 | digit(low).unwrap_or_default();
+                if !is_kept(meant, slash) && !high.is_ascii_lowercase() && !low.is_ascii_lowercase() {
+                    at += 3;
+                    continue;
+                }
+                (meant, 3)
+            }
+            [b'+', ..] => (plus, 1),
+            _ => (byte, 1),
+        };
+        out.extend_from_slice(&raw[run..at]);
+        if is_kept(meant, slash) {
+            out.push(meant);
+        } else {
+            escape(meant, out);
+        }
+        at += length;
+        run = at;
+    }
+    out.extend_from_slice(&raw[run..]);
+}
+
+fn escape(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+}
+
+fn is_kept(byte: u8, slash: Slash) -> bool {
+    UNRESERVED[usize::from(byte)] || (byte == b'/' && slash == Slash::Keep)
+}
+
+/// RFC 3986 §2.3.
+static UNRESERVED: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    table
+};
+
+/// The decoded bytes, `plus` for every `+`.
+fn unescaped(raw: &[u8], plus: u8) -> Vec<u8> {
+    let mut out = Vec::with_capacity(raw.len());
+    let mut rest = raw;
+    while let Some(at) = memchr::memchr2(b'%', b'+', rest) {
+        out.extend_from_slice(&rest[..at]);
+        let mut one = Decoded { rest: &rest[at..], plus };
+        out.extend(one.next());
+        rest = one.rest;
+    }
+    out.extend_from_slice(rest);
+    out
 }
 
 fn form_bytes(raw: &[u8]) -> Decoded<'_> {
@@ -182,6 +254,24 @@ mod tests {
             let shown = String::from_utf8_lossy(raw);
             assert_eq!(&*decode(raw), *path, "{shown}");
             assert_eq!(&*decode_form(raw), *form, "{shown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_recoded_was_decoded_and_encoded(raw in "([ -~]|%[0-9a-fA-F]{2}|%2F|é){0,20}") {
+            let raw = raw.as_bytes();
+            let both = |decoded: &[u8], slash| {
+                let mut out = Vec::new();
+                encode(decoded, slash, &mut out);
+                out
+            };
+            let (mut path, mut form) = (b"x".to_vec(), b"x".to_vec());
+            recode_path(raw, &mut path);
+            recode_form(raw, &mut form);
+            prop_assert_eq!(&path[1..], both(&decode(raw), Slash::Keep));
+            prop_assert_eq!(&form[1..], both(&decode_form(raw), Slash::Encode));
+            prop_assert_eq!(&*decode(raw), decoded(raw).collect::<Vec<_>>());
         }
     }
 

@@ -326,6 +326,9 @@ fn signed_parameter(name: &[u8]) -> Result<FeatureSet, Unknown> {
 
 /// A field.
 fn field(name: &[u8]) -> Result<FeatureSet, Unknown> {
+    if !matches!(name.first(), Some(b'x' | b'X')) {
+        return Ok(FeatureSet::NONE);
+    }
     // Some servers make no difference between _ and -.
     let folded = |at: usize| name.get(at).map(|byte| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() });
     let begins = |prefix: &str| prefix.bytes().enumerate().all(|(at, byte)| folded(at) == Some(byte));

@@ -8,7 +8,7 @@ use std::ops::Range;
 use crate::http::fields::Fields;
 use crate::http::trim;
 use crate::limits;
-use crate::s3::escape::{self, Pair, Slash};
+use crate::s3::escape::{self, Pair};
 use crate::s3::target::Target;
 use crate::sign::key::{Scope, write_sha256};
 
@@ -111,9 +111,9 @@ impl Scratch {
                 return Err(Unsignable::TooManyParameters);
             }
             let start = self.query.len();
-            escape::encode(&pair.decoded_name(), Slash::Encode, &mut self.query);
+            escape::recode_form(pair.name, &mut self.query);
             let middle = self.query.len();
-            escape::encode(&pair.decoded_value(), Slash::Encode, &mut self.query);
+            escape::recode_form(pair.value.unwrap_or_default(), &mut self.query);
             self.pairs.push((start..middle, middle..self.query.len()));
         }
         let query = &self.query;
@@ -149,7 +149,7 @@ fn write_path(path: &[u8], out: &mut Vec<u8>) {
     if path.is_empty() {
         out.push(b'/');
     }
-    escape::encode(&escape::decode(path), Slash::Keep, out);
+    escape::recode_path(path, out);
 }
 
 /// `name:value`, the values of several fields of one name between commas.
@@ -173,8 +173,12 @@ fn write_values<'v>(values: impl Iterator<Item = &'v [u8]>, out: &mut Vec<u8>) {
 
 /// Without white space around it, and with one space for several within.
 fn write_trimmed(value: &[u8], out: &mut Vec<u8>) {
+    let value = trim(value);
+    if !value.iter().any(|byte| matches!(byte, b' ' | b'\t')) {
+        return out.extend_from_slice(value);
+    }
     let mut was_space = false;
-    for &byte in trim(value) {
+    for &byte in value {
         let is_space = byte == b' ' || byte == b'\t';
         if !(is_space && was_space) {
             out.push(if is_space { b' ' } else { byte });

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use crate::http::fields::Fields;
 use crate::limits;
+use crate::s3::escape::Pair;
 use crate::s3::target::Target;
 use crate::sign::canonical::ALGORITHM;
 use crate::sign::key::{Scope, Signature, TERMINATOR};
@@ -80,16 +81,81 @@ pub enum Malformed {
 pub fn read<'a>(target: Target<'a>, fields: &Fields, block: &'a [u8]) -> Result<Option<Claim<'a>>, Malformed> {
     let mut values = fields.all(block, "authorization");
     let field = values.next();
-    let is_link = target.pairs().any(|pair| pair.is_like("X-Amz-Signature") || pair.is_like("X-Amz-Algorithm"));
-    let is_old_link = target.pairs().any(|pair| pair.is_like("AWSAccessKeyId") || pair.is_like("Signature"));
-    match (field, is_link) {
+    let link = Parameters::of(target);
+    match (field, link.is_link()) {
         _ if values.next().is_some() => Err(Malformed::TwoMechanisms),
         (Some(_), true) => Err(Malformed::TwoMechanisms),
-        _ if is_old_link && (is_link || field.is_some()) => Err(Malformed::TwoMechanisms),
-        _ if is_old_link => Err(Malformed::Unsupported),
+        _ if link.is_old && (link.is_link() || field.is_some()) => Err(Malformed::TwoMechanisms),
+        _ if link.is_old => Err(Malformed::Unsupported),
         (Some(value), false) => read_field(value, fields, block).map(Some),
-        (None, true) => read_query(target).map(Some),
+        (None, true) => read_query(&link).map(Some),
         (None, false) => Ok(None),
+    }
+}
+
+/// Names of the parameters that sign a link.
+const PARAMETERS: [&str; 7] = [
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+    "X-Amz-Security-Token",
+];
+const ALGORITHM_AT: usize = 0;
+const CREDENTIAL_AT: usize = 1;
+const DATE_AT: usize = 2;
+const EXPIRES_AT: usize = 3;
+const NAMES_AT: usize = 4;
+const SIGNATURE_AT: usize = 5;
+const TOKEN_AT: usize = 6;
+
+/// Whether a parameter signs a link, in whatever case or escapes it is written.
+#[must_use]
+pub fn is_parameter(pair: Pair<'_>) -> bool {
+    place_of(pair).is_some()
+}
+
+/// The place of a parameter among [`PARAMETERS`].
+fn place_of(pair: Pair<'_>) -> Option<usize> {
+    // Most parameters are told by their first byte.
+    if !matches!(pair.name.first(), Some(b'X' | b'x' | b'%')) {
+        return None;
+    }
+    PARAMETERS.iter().position(|name| pair.is_like(name))
+}
+
+/// The parameters of a query that sign it.
+#[derive(Default)]
+struct Parameters<'a> {
+    found: [Option<Pair<'a>>; PARAMETERS.len()],
+    /// One is there twice, or in another spelling than S3's.
+    is_odd: bool,
+    /// Signature version 2.
+    is_old: bool,
+}
+
+impl<'a> Parameters<'a> {
+    fn of(target: Target<'a>) -> Self {
+        let mut seen = Self::default();
+        for pair in target.pairs() {
+            match place_of(pair) {
+                Some(place) => {
+                    seen.is_odd |= seen.found[place].replace(pair).is_some() || !pair.is(PARAMETERS[place]);
+                }
+                None => seen.is_old |= pair.is_like("AWSAccessKeyId") || pair.is_like("Signature"),
+            }
+        }
+        seen
+    }
+
+    fn is_link(&self) -> bool {
+        self.found[SIGNATURE_AT].is_some() || self.found[ALGORITHM_AT].is_some()
+    }
+
+    fn value(&self, place: usize) -> Option<Cow<'a, [u8]>> {
+        self.found[place].map(Pair::decoded_value)
     }
 }
 
@@ -136,15 +202,17 @@ fn read_field<'a>(value: &'a [u8], fields: &Fields, block: &'a [u8]) -> Result<C
     Ok(claim)
 }
 
-fn read_query(target: Target<'_>) -> Result<Claim<'_>, Malformed> {
-    let algorithm = parameter(target, "X-Amz-Algorithm")?;
-    if algorithm.as_deref() != Some(ALGORITHM) {
+fn read_query<'a>(link: &Parameters<'a>) -> Result<Claim<'a>, Malformed> {
+    if link.is_odd {
+        return Err(Malformed::Query("a parameter of the signature is given twice, or is not spelled as it should be"));
+    }
+    if link.value(ALGORITHM_AT).as_deref() != Some(ALGORITHM) {
         return Err(Malformed::Query("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
     }
-    let required = |name| parameter(target, name)?.ok_or(Malformed::Query(REQUIRED));
-    let credential = required("X-Amz-Credential")?;
-    let (signed_at, expires) = (required("X-Amz-Date")?, required("X-Amz-Expires")?);
-    let (names, signature) = (required("X-Amz-SignedHeaders")?, required("X-Amz-Signature")?);
+    let required = |place| link.value(place).ok_or(Malformed::Query(REQUIRED));
+    let credential = required(CREDENTIAL_AT)?;
+    let (signed_at, expires) = (required(DATE_AT)?, required(EXPIRES_AT)?);
+    let (names, signature) = (required(NAMES_AT)?, required(SIGNATURE_AT)?);
     let (access_key, scope) = match credential {
         Cow::Borrowed(credential) => split_credential(credential).map(|(key, scope)| (key.into(), scope.into())),
         Cow::Owned(credential) => {
@@ -161,7 +229,7 @@ fn read_query(target: Target<'_>) -> Result<Claim<'_>, Malformed> {
             .ok_or(Malformed::Query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""))?,
         expires: Some(seconds(&expires)?),
         names,
-        token: parameter(target, "X-Amz-Security-Token")?,
+        token: link.value(TOKEN_AT),
         signature: Signature::from_hex(&signature)
             .ok_or(Malformed::Query("X-Amz-Signature is not 64 hexadecimal digits"))?,
     })
@@ -169,16 +237,6 @@ fn read_query(target: Target<'_>) -> Result<Claim<'_>, Malformed> {
 
 const REQUIRED: &str = "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
     X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters";
-
-/// The decoded value of a parameter that may be given once, and in its one spelling.
-fn parameter<'a>(target: Target<'a>, name: &str) -> Result<Option<Cow<'a, [u8]>>, Malformed> {
-    let mut given = target.pairs().filter(|pair| pair.is_like(name));
-    match (given.next(), given.next()) {
-        (None, _) => Ok(None),
-        (Some(pair), None) if pair.is(name) => Ok(Some(pair.decoded_value())),
-        _ => Err(Malformed::Query("a parameter of the signature is given twice, or is not spelled as it should be")),
-    }
-}
 
 /// Access key, and scope.
 pub(super) fn split_credential(credential: &[u8]) -> Option<(&[u8], &[u8])> {

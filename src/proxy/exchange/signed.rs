@@ -17,7 +17,7 @@ use crate::policy::route::{Place, ReSign, Route};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::{Failure, UpstreamFault};
 use crate::proxy::forward::Sending;
-use crate::proxy::identity::{Admitted, Identity, Needs, Verdict, Written, form, judge};
+use crate::proxy::identity::{Admitted, Identity, Needs, Verdict, form, judge};
 use crate::proxy::inspect::Inspection;
 use crate::proxy::refusal::Refused;
 use crate::proxy::relay::{self, Received, Upload};
@@ -100,7 +100,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         Ok(Box::new(Admission { admitted: found.admitted, body: Some(Box::new(body)), _room: Some(room) }))
     }
 
-    /// Writes and signs the head, and sets up what the body needs.
+    /// Writes and signs the head, and sets up what the body needs. Returns the generation of the credentials.
     pub(super) fn write_signed(
         &self,
         out: &mut Buffer,
@@ -108,12 +108,12 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         sending: Sending,
         holds_back: bool,
         upload: &mut Upload<'_>,
-    ) -> Result<Box<Written>, Failure> {
-        let (written, chain) = self.identity()?.write(out, &self.request, admitted, sending, holds_back)?;
+    ) -> Result<u64, Failure> {
+        let (generation, chain) = self.identity()?.write(out, &self.request, admitted, sending, holds_back)?;
         let inspector = admitted.inspector(&self.request, chain)?;
         let is_chunked = sending == Sending::Chunked;
         upload.inspection = inspector.map(|by| Box::new(Inspection { by, is_chunked }));
-        Ok(Box::new(written))
+        Ok(generation)
     }
 
     /// Looks at an answer that may be about the gate's own signature. Returns the region the bucket is in, when the request
@@ -124,7 +124,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
     pub(super) async fn judge(
         &self,
         admitted: &Admitted<'_>,
-        written: &Written,
+        generation: u64,
         lease: &Lease<D::Link>,
         received: &mut Received,
         head: &ResponseHead,
@@ -134,16 +134,17 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
             .map_err(|_| UpstreamFault::Malformed("the length of its response is ambiguous"))?;
         self.await_error(lease, received, body.into()).await;
         let (block, body) = received.buffer.filled().split_at(received.head_len);
-        let verdict = judge::judge(head.status, &head.fields, block, body, &written.region);
         let identity = self.identity()?;
+        let region = identity.region_of(admitted.route, admitted.place.bucket);
+        let verdict = judge::judge(head.status, &head.fields, block, body, &region);
         match verdict {
             Verdict::Passes => Ok(None),
             Verdict::PassesInDoubt => {
-                identity.doubt(admitted.resign, written.generation);
+                identity.doubt(admitted.resign, generation);
                 Ok(None)
             }
             Verdict::Revoked(code) => {
-                identity.doubt(admitted.resign, written.generation);
+                identity.doubt(admitted.resign, generation);
                 Err(UpstreamFault::Revoked(code).into())
             }
             Verdict::Elsewhere(region) => {

@@ -11,7 +11,7 @@ use crate::proxy::identity::{Identity, Tools};
 use crate::proxy::inspect::Inspects;
 use crate::proxy::refusal::{Reading, Refused};
 use crate::s3::delete;
-use crate::s3::escape::{self, Pair};
+use crate::s3::escape;
 use crate::s3::features::{self, Feature, FeatureSet};
 use crate::s3::operation::{self, Level};
 use crate::sign::canonical::Scratch;
@@ -244,6 +244,12 @@ impl<'a> Asked<'a> {
         self.outgoing.place
     }
 
+    /// Whether the request's own target says which bucket it is about.
+    #[must_use]
+    pub fn is_at_endpoint(&self) -> bool {
+        self.outgoing.resign.is_endpoint
+    }
+
     /// What has to be read before this can be [decided](Self::decide).
     #[must_use]
     pub fn needs(&self) -> Needs {
@@ -362,22 +368,6 @@ impl ClientChain {
 fn has_dots(key: &[u8]) -> bool {
     escape::decode(key).split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
 }
-
-/// Whether a parameter is part of a presigned link's signature.
-#[must_use]
-pub(super) fn is_of_a_signature(pair: Pair<'_>) -> bool {
-    SIGNATURE_PARAMETERS.iter().any(|name| pair.is_like(name))
-}
-
-const SIGNATURE_PARAMETERS: [&str; 7] = [
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-SignedHeaders",
-    "X-Amz-Signature",
-    "X-Amz-Security-Token",
-];
 
 /// What the gate has read, for the owner of the key to compare with what they signed. Nothing that is longer than an answer
 /// may be, and nothing with a session token in it.

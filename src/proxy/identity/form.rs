@@ -7,11 +7,13 @@ use crate::policy::identity::{ClientId, Presence};
 use crate::policy::route::{Place, ReSign, Route};
 use crate::proxy::exchange::Request;
 use crate::proxy::identity::ask::Outgoing;
+use crate::proxy::identity::write::region_of;
 use crate::proxy::identity::{Admitted, Identity, Tools};
 use crate::proxy::inspect::Inspects;
 use crate::proxy::refusal::Refused;
 use crate::s3::features;
-use crate::s3::form::{Boundary, Form};
+use crate::s3::form::{Boundary, Form, FormError};
+use crate::sign::claim::Malformed;
 use crate::sign::form::{self, Circumstances, FormClaim, FormRefusal, Signer};
 use crate::sign::key::{Scope, SigningKey};
 use crate::sign::payload::Payload;
@@ -43,7 +45,14 @@ pub fn boundary(request: &Request<'_>, place: &Place<'_>) -> Result<Option<Bound
     if !is_upload || request.target.pairs().next().is_some() {
         return Ok(None);
     }
-    let content_type = request.head.fields.get(request.block, "content-type").unwrap_or_default();
+    let fields = &request.head.fields;
+    if fields.get(request.block, "authorization").is_some() {
+        return Err(Refused::Malformed(Malformed::TwoMechanisms));
+    }
+    if fields.all(request.block, "content-type").nth(1).is_some() {
+        return Err(Refused::FormShape(FormError::NotAForm));
+    }
+    let content_type = fields.get(request.block, "content-type").unwrap_or_default();
     let boundary = Boundary::of(content_type).map_err(Refused::FormShape)?;
     match request.body {
         RequestBody::Length(_) => Ok(Some(boundary)),
@@ -89,8 +98,8 @@ impl Identity {
         let authorized = authorized.map_err(|refused| Refused::of_policy(refused, "PostObject"))?;
 
         let now = Stamp::at(clock::unix_seconds());
-        let region = tools.region_of(route, Some(bucket));
-        let Tools { keys, held, .. } = tools;
+        let Tools { keys, held, moved, .. } = tools;
+        let region = region_of(moved, route, Some(bucket));
         let credentials = self.hold(held, resign.credential).ok_or(Refused::NoCredentials)?;
         let scope = Scope { date: now.date(), region: region.as_bytes(), service: b"s3" };
         let owner = Owner::Credential(resign.credential, credentials.generation);
@@ -98,7 +107,7 @@ impl Identity {
             access_key: &credentials.access_key,
             token: credentials.token.as_ref().map(|token| token.as_str()),
             key: keys.get(owner, scope, || SigningKey::derive(&credentials.secret, scope)),
-            region: &region,
+            region,
             now,
             seconds: FORM_SECONDS,
         };

@@ -10,28 +10,20 @@ use crate::policy::route::{Bucket, Route, Style};
 use crate::proxy::exchange::Request;
 use crate::proxy::failure::{ClientFault, Failure};
 use crate::proxy::forward::{self, Sending};
-use crate::proxy::identity::ask::is_of_a_signature;
-use crate::proxy::identity::{Admitted, Identity, Tools};
+use crate::proxy::identity::{Admitted, Identity, Moved, Tools};
 use crate::proxy::refusal::Refused;
 use crate::s3::escape::Pair;
 use crate::s3::target::Target;
 use crate::sign::chunks::Chain;
+use crate::sign::claim;
 use crate::sign::credentials::Credentials;
 use crate::sign::key::{Scope, SigningKey};
 use crate::sign::request::{Composer, Owner, Signer};
 use crate::sign::time::Stamp;
 
-/// What a head was signed with.
-pub struct Written {
-    /// Generation of the credentials.
-    pub generation: u64,
-    /// The region it was signed for.
-    pub region: Box<str>,
-}
-
 impl Identity {
     /// Writes the head of an admitted request and signs it with the credentials that are good now. Where the body is signed in
-    /// chunks, their signatures start with what comes back.
+    /// chunks, their signatures start with what comes back beside the generation of the credentials.
     ///
     /// # Errors
     /// When there are none, or the head cannot be sent.
@@ -42,14 +34,14 @@ impl Identity {
         admitted: &Admitted<'_>,
         sending: Sending,
         expects_continue: bool,
-    ) -> Result<(Written, Option<Chain>), Failure> {
+    ) -> Result<(u64, Option<Chain>), Failure> {
         let stamp = Stamp::at(clock::unix_seconds());
         let tools = &mut *self.tools.borrow_mut();
-        let region = tools.region_of(admitted.route, admitted.place.bucket);
-        let credentials = self.hold(&mut tools.held, admitted.resign.credential).ok_or(Refused::NoCredentials)?;
-        let host = host_in(admitted, &region);
-        write_target(&mut tools.target, request, admitted);
-        let Tools { keys, composer, target, .. } = tools;
+        let Tools { keys, composer, target, held, moved, .. } = tools;
+        let region = region_of(moved, admitted.route, admitted.place.bucket);
+        let credentials = self.hold(held, admitted.resign.credential).ok_or(Refused::NoCredentials)?;
+        let host = host_in(admitted, region);
+        write_target(target, request, admitted);
         let scope = Scope { date: stamp.date(), region: region.as_bytes(), service: b"s3" };
         let owner = Owner::Credential(admitted.resign.credential, credentials.generation);
         let key = keys.get(owner, scope, || SigningKey::derive(&credentials.secret, scope));
@@ -69,7 +61,7 @@ impl Identity {
             let Writing { mut writer, .. } = writing;
             forward::write_expectation_and_length(&mut writer, request.head, request.block, sending, expects_continue);
             writer.finish().map_err(unwritable)?;
-            return Ok((Written { generation: credentials.generation, region }, None));
+            return Ok((credentials.generation, None));
         }
         writing.signed(b"x-amz-date", stamp.text());
         writing.signed(b"x-amz-content-sha256", admitted.word);
@@ -90,7 +82,7 @@ impl Identity {
             .form()
             .is_some_and(|form| form.is_signed)
             .then(|| Chain::new(key.clone(), &stamp, scope, seed));
-        Ok((Written { generation: credentials.generation, region }, chain))
+        Ok((credentials.generation, chain))
     }
 }
 
@@ -112,11 +104,10 @@ impl Identity {
     }
 }
 
-impl Tools {
-    pub(super) fn region_of(&self, route: &Route, bucket: Option<&Bucket>) -> Box<str> {
-        let moved = self.regions.iter().find(|moved| bucket.is_some_and(|bucket| bucket.name == moved.bucket));
-        moved.map_or(route.region.as_str(), |moved| &moved.region).into()
-    }
+/// The region that requests for `bucket` are signed for: the route's, unless the bucket turned out to be elsewhere.
+pub(super) fn region_of<'r>(moved: &'r [Moved], route: &'r Route, bucket: Option<&Bucket>) -> &'r str {
+    let found = moved.iter().find(|moved| bucket.is_some_and(|bucket| bucket.name == moved.bucket));
+    found.map_or(&route.region, |moved| &moved.region)
 }
 
 /// A head on its way out, and what of it is signed.
@@ -172,7 +163,7 @@ fn write_target(out: &mut Vec<u8>, request: &Request<'_>, admitted: &Admitted<'_
     let moves_fields = !matches!(request.method(), b"GET" | b"HEAD");
     let mut separator = b'?';
     for pair in request.target.pairs() {
-        if admitted.is_link && (is_of_a_signature(pair) || (moves_fields && is_hoisted(pair))) {
+        if admitted.is_link && (claim::is_parameter(pair) || (moves_fields && is_hoisted(pair))) {
             continue;
         }
         out.push(separator);
@@ -198,21 +189,28 @@ fn host_in<'a>(admitted: &Admitted<'a>, region: &str) -> Cow<'a, str> {
 
 /// Whether a parameter of a link stands for a field.
 fn is_hoisted(pair: Pair<'_>) -> bool {
-    !is_of_a_signature(pair) && pair.decoded_name().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
+    !claim::is_parameter(pair)
+        && pair.decoded_name().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
 }
 
 /// Fields of the client's that the gate replaces by its own.
 fn is_replaced(name: &[u8]) -> bool {
-    ["authorization", "x-amz-date", "x-amz-content-sha256", "x-amz-security-token"]
-        .iter()
-        .any(|replaced| name.eq_ignore_ascii_case(replaced.as_bytes()))
+    let is = |replaced: &str| name.eq_ignore_ascii_case(replaced.as_bytes());
+    match name.len() {
+        10 => is("x-amz-date"),
+        13 => is("authorization"),
+        20 => is("x-amz-content-sha256") || is("x-amz-security-token"),
+        _ => false,
+    }
 }
 
 /// Fields that are signed if they are there (AWS: "CanonicalHeaders").
 fn is_signed(name: &[u8]) -> bool {
-    name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
-        || name.eq_ignore_ascii_case(b"content-type")
-        || name.eq_ignore_ascii_case(b"content-md5")
+    match name.first() {
+        Some(b'x' | b'X') => name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-")),
+        Some(b'c' | b'C') => name.eq_ignore_ascii_case(b"content-type") || name.eq_ignore_ascii_case(b"content-md5"),
+        _ => false,
+    }
 }
 
 fn unwritable(_: EncodeError) -> Failure {

@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use super::FormError;
 
+/// Name, and place of the value.
+type Parameter<'a> = (&'a [u8], Range<usize>);
+
 /// Walks over `head; name=value; name="value"`.
 pub(super) struct Parameters<'a> {
     text: &'a [u8],
@@ -24,7 +27,7 @@ impl<'a> Parameters<'a> {
 
     /// The name of the next parameter, and where in the text its value is, without quotation marks. In between them `\"` is
     /// no end; every other backslash is one.
-    pub(super) fn next_parameter(&mut self) -> Result<Option<(&'a [u8], Range<usize>)>, FormError> {
+    pub(super) fn next_parameter(&mut self) -> Result<Option<Parameter<'a>>, FormError> {
         const WRONG: FormError = FormError::Malformed("a parameter of a field is not name=value");
         self.pass(|byte| matches!(byte, b';' | b' ' | b'\t'));
         if self.at == self.text.len() {
