@@ -376,6 +376,9 @@ fn what_nobody_knows_is_not_understood_and_named() {
     assert!(features_of("GET", &long, &[]).unwrap_err().to_string().len() < 400);
 }
 
+/// Client, what is known of whoever sent a request, and whether that may be the client.
+type Admission = (usize, (IpAddr, Vec<String>, u64), Result<(), NotAdmitted>);
+
 fn at(address: &str, names: &[&str], now: u64) -> (IpAddr, Vec<String>, u64) {
     (address.parse().unwrap(), names.iter().map(ToString::to_string).collect(), now)
 }
@@ -396,7 +399,7 @@ fn clients_are_admitted_by_place_certificate_and_time() {
             ..Client::default()
         },
     ]);
-    let table: &[(usize, (IpAddr, Vec<String>, u64), Result<(), NotAdmitted>)] = &[
+    let table: &[Admission] = &[
         (0, at("192.0.2.1", &[], 0), Ok(())),
         (1, at("10.20.3.4", &[], 0), Ok(())),
         (1, at("::ffff:10.20.3.4", &[], 0), Ok(())),

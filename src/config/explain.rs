@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use super::file;
+use crate::clock;
 use crate::http::head::RequestHead;
 use crate::policy::authorize::{self, Ask, Asker};
 use crate::policy::identity::{Client, Presence};
@@ -154,7 +155,7 @@ fn presence(client: &Client, question: &Question, out: &mut String) -> Option<&'
     let presence = Presence {
         address: question.address.unwrap_or(IpAddr::from([0, 0, 0, 0])),
         certificate_names: &question.certificate_name,
-        now: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+        now: clock::now().wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
     };
     let refused = asked.admits(&presence).err()?;
     out.push_str("refused: ");

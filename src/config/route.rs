@@ -111,13 +111,16 @@ impl Routing {
         let verify_payload = section.read("verify-payload", flag);
         let rules = rules::read(section, &self.names);
         if !signs_anew? {
-            let verifies = verify_payload == Ok(Some(true));
-            for key in ["credential", "verify-payload", "allow", "deny"] {
-                if section.has(key) && (key != "verify-payload" || verifies) {
-                    let message = "it has no effect: the mode is \"pass-through\", where S3 alone decides; write mode = \
-                                   \"re-sign\", or remove it";
-                    section.error(key, message);
-                }
+            let meant = [
+                ("credential", matches!(credential, Ok(Some(_)))),
+                ("verify-payload", verify_payload == Ok(Some(true))),
+                ("allow", !section.strings_in("allow", "clients").is_empty()),
+                ("deny", !section.strings_in("deny", "clients").is_empty()),
+            ];
+            for (key, _) in meant.iter().filter(|(_, is_meant)| *is_meant) {
+                let message = "it has no effect: the mode is \"pass-through\", where S3 alone decides; write mode = \
+                               \"re-sign\", or remove it";
+                section.error(key, message);
             }
             return Ok(None);
         }

@@ -164,11 +164,9 @@ impl Rule {
         if !self.operations.has(demand.operation) {
             return Some(Miss::Operation);
         }
-        let is_named = || self.named.has(demand.operation);
-        if !is_keyed
-            && !UNSIGNED.contains(&demand.operation)
-            && !(UNSIGNED_NAMED.contains(&demand.operation) && is_named())
-        {
+        let may_unsigned = UNSIGNED.contains(&demand.operation)
+            || (UNSIGNED_NAMED.contains(&demand.operation) && self.named.has(demand.operation));
+        if !(is_keyed || may_unsigned) {
             return Some(Miss::Unsigned);
         }
         if !self.allows_key(demand) {

@@ -89,7 +89,6 @@ pub(super) const SIGNATURE_PARAMETERS: &[&str] = &[
 ];
 
 /// `x-id` is how SDKs repeat the operation's name; S3 ignores it.
-
 pub(super) const ANY_PARAMETERS: &[(&str, FeatureSet)] = &[("x-id", NONE), ("encoding-type", NONE)];
 
 pub(super) const SERVICE_PARAMETERS: &[(&str, FeatureSet)] =
