@@ -88,9 +88,11 @@ class Strict(Upstream):
 
     def only(self) -> Verdict:
         """The one request there was, which must have been without fault."""
-        assert len(self.verdicts) == 1, [verdict.request.line for verdict in self.verdicts]
-        assert not self.verdicts[0].faults, self.verdicts[0].faults
-        return self.verdicts[0]
+        # What was broken off before may be seen only now.
+        whole = [verdict for verdict in self.verdicts if verdict.request.whole]
+        assert len(whole) == 1, [verdict.request.line for verdict in self.verdicts]
+        assert not whole[0].faults, whole[0].faults
+        return whole[0]
 
     def _judge(self, request: Request, peer: Peer) -> None:
         injected = self.injected.pop(0) if self.injected else None
