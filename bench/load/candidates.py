@@ -140,15 +140,13 @@ class SigningGate(Gate):
         given = {"Version": 1, "AccessKeyId": "ASIABENCHROLE00000001", "SecretAccessKey": "bench-role-secret",
                  "SessionToken": presign.TOKEN, "Expiration": "2099-01-01T00:00:00Z"}
         (directory / "role.json").write_text(json.dumps(given), encoding="utf-8")
-        for name, secret in (("secret", presign.SECRET), ("token", presign.TOKEN)):
-            (directory / name).write_text(secret, encoding="utf-8")
-            os.chmod(directory / name, 0o600)
+        (directory / "secret").write_text(presign.SECRET, encoding="utf-8")
+        os.chmod(directory / "secret", 0o600)
         tables = f"""
 [[client]]
 name = "bench"
 access-key = "{presign.ACCESS_KEY}"
 secret-file = "{directory}/secret"
-session-token-file = "{directory}/token"
 [[credential]]
 name = "role"
 process = "cat {directory}/role.json"

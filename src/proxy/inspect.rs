@@ -23,13 +23,13 @@ pub struct Inspection {
 /// What looks at a body.
 pub enum Inspects {
     /// Takes what came and gives what goes.
-    Payload(Inspector),
+    Payload(Box<Inspector>),
     /// Sees a form's file to its end.
     Form {
         /// Bytes in front of the file that are still to pass.
         head: usize,
         /// Looks for its end.
-        end: FileEnd,
+        end: Box<FileEnd>,
     },
 }
 

@@ -174,7 +174,7 @@ fn write_values<'v>(values: impl Iterator<Item = &'v [u8]>, out: &mut Vec<u8>) {
 /// Without white space around it, and with one space for several within.
 fn write_trimmed(value: &[u8], out: &mut Vec<u8>) {
     let value = trim(value);
-    if !value.iter().any(|byte| matches!(byte, b' ' | b'\t')) {
+    if memchr::memchr2(b' ', b'\t', value).is_none() {
         return out.extend_from_slice(value);
     }
     let mut was_space = false;

@@ -347,7 +347,7 @@ impl Admitted<'_> {
         };
         let theirs = self.chain.as_ref().map(|chain| chain.begin());
         Inspector::new(self.payload, declared, theirs, ours, verifies)
-            .map(|by| Some(Inspects::Payload(by)))
+            .map(|by| Some(Inspects::Payload(Box::new(by))))
             .map_err(Refused::Payload)
     }
 }

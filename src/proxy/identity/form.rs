@@ -113,7 +113,7 @@ impl Identity {
         };
         let head = verified.rewrite(&signer, Some(total)).map_err(Refused::Form)?;
         let (word, payload) = (UNSIGNED_PAYLOAD, Payload::Unsigned);
-        let end = Inspects::Form { head: head.len(), end: form.file_end() };
+        let end = Inspects::Form { head: head.len(), end: Box::new(form.file_end()) };
         let outgoing = Outgoing::of_form(route, resign, place, word, payload, end);
         Ok(AdmittedForm {
             admitted: Admitted::new(outgoing, authorized),
