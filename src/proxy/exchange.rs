@@ -17,6 +17,7 @@ use crate::link::{Dial, Link};
 use crate::policy::route::{Mode, Route};
 use crate::proxy::connection::Client;
 use crate::proxy::deliver::{Delivered, Delivery};
+use crate::proxy::exchange::signed::Step;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::{self, After, Sending};
 use crate::proxy::identity::{Admitted, judge};
@@ -126,8 +127,11 @@ where
     story.route(route);
     let mut admission = match &route.mode {
         Mode::PassThrough => None,
-        // In a box: what it takes to sign would be part of every idle connection.
-        Mode::ReSign(resign) => Some(Box::pin(cx.admit(route, resign, story)).await?),
+        Mode::ReSign(resign) => Some(match cx.admit(route, resign, story)? {
+            Step::Admitted(admission) => admission,
+            // In a box: what it takes to read bodies would be part of every idle connection.
+            step => Box::pin(cx.admit_by_body(step, story)).await?,
+        }),
     };
     let spooled = admission.as_mut().and_then(|admission| admission.body.take());
     let admitted = admission.as_ref().map(|admission| &admission.admitted);

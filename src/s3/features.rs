@@ -313,13 +313,12 @@ fn parameter(level: Level, pair: Pair<'_>, name: &[u8]) -> Option<FeatureSet> {
 
 /// A parameter that S3 takes for a field of that name, because presigned links carry fields in the query.
 fn signed_parameter(name: &[u8]) -> Result<FeatureSet, Unknown> {
-    let lower = name.to_ascii_lowercase();
-    // What a copy reads is looked for among the fields, and there only.
-    if lower.starts_with(b"x-amz-copy-source") {
-        return Err(Unknown::new(name, Why::NotKnown));
-    }
-    if SIGNATURE_PARAMETERS.iter().any(|known| known.as_bytes() == lower) {
+    if SIGNATURE_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) {
         return Ok(FeatureSet::NONE);
+    }
+    // What a copy reads is looked for among the fields, and there only.
+    if has_prefix(name, b"x-amz-copy-source") {
+        return Err(Unknown::new(name, Why::NotKnown));
     }
     field(name)
 }

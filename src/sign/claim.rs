@@ -123,7 +123,10 @@ fn place_of(pair: Pair<'_>) -> Option<usize> {
     if !matches!(pair.name.first(), Some(b'X' | b'x' | b'%')) {
         return None;
     }
-    PARAMETERS.iter().position(|name| pair.is_like(name))
+    if pair.name.contains(&b'%') {
+        return PARAMETERS.iter().position(|name| pair.is_like(name));
+    }
+    PARAMETERS.iter().position(|name| pair.name.eq_ignore_ascii_case(name.as_bytes()))
 }
 
 /// The parameters of a query that sign it.
@@ -144,7 +147,10 @@ impl<'a> Parameters<'a> {
                 Some(place) => {
                     seen.is_odd |= seen.found[place].replace(pair).is_some() || !pair.is(PARAMETERS[place]);
                 }
-                None => seen.is_old |= pair.is_like("AWSAccessKeyId") || pair.is_like("Signature"),
+                None if matches!(pair.name.first(), Some(b'A' | b'a' | b'S' | b's' | b'%')) => {
+                    seen.is_old |= pair.is_like("AWSAccessKeyId") || pair.is_like("Signature");
+                }
+                None => {}
             }
         }
         seen

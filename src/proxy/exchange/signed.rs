@@ -17,7 +17,7 @@ use crate::policy::route::{Place, ReSign, Route};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::{Failure, UpstreamFault};
 use crate::proxy::forward::Sending;
-use crate::proxy::identity::{Admitted, Identity, Needs, Verdict, form, judge};
+use crate::proxy::identity::{Admitted, Asked, Identity, Needs, Verdict, form, judge};
 use crate::proxy::inspect::Inspection;
 use crate::proxy::refusal::Refused;
 use crate::proxy::relay::{self, Received, Upload};
@@ -36,41 +36,78 @@ pub(super) struct Admission<'a> {
     _room: Option<SemaphorePermit<'a>>,
 }
 
+impl<'a> Admission<'a> {
+    fn whole(admitted: Admitted<'a>) -> Box<Self> {
+        Box::new(Self { admitted, body: None, _room: None })
+    }
+}
+
+/// How far a request has come on the way to its admission.
+pub(super) enum Step<'a> {
+    /// All the way.
+    Admitted(Box<Admission<'a>>),
+    /// The keys it would delete are in its body.
+    Keys(Box<Asked<'a>>),
+    /// Who sent it, and what for, is in its body.
+    Form(Box<(&'a Route, &'a ReSign, Place<'a>, Boundary)>),
+}
+
 impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
-    /// Finds out who sent a request of a route that signs anew, and whether they may.
-    pub(super) async fn admit<'a>(
+    /// Finds out who sent a request of a route that signs anew, and whether they may, as far as its head tells.
+    pub(super) fn admit<'a>(
         &'a self,
         route: &'a Route,
         resign: &'a ReSign,
         story: &mut Story,
-    ) -> Result<Box<Admission<'a>>, Failure> {
-        let (request, shard, identity) = (&self.request, self.shard, self.identity()?);
+    ) -> Result<Step<'a>, Failure> {
+        let (request, identity) = (&self.request, self.identity()?);
         if request.method() == b"OPTIONS" {
             let admitted = identity.preflight(request, route, resign)?;
-            return Ok(Box::new(Admission { admitted, body: None, _room: None }));
+            return Ok(Step::Admitted(Admission::whole(admitted)));
         }
-        let wire = &self.client.wire;
-        let presence = Presence {
-            address: wire.peer().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip()),
-            certificate_names: wire.client_names(),
-            now: clock::unix_seconds(),
-        };
+        let presence = self.presence();
         if let Some(place) = route.place(resign, request.authority, request.target.path())
             && let Some(boundary) = form::boundary(request, &place)?
         {
-            return self.admit_form((route, resign), place, &boundary, &presence, story).await;
+            return Ok(Step::Form(Box::new((route, resign, place, boundary))));
         }
         let asked = identity.ask(request, route, resign, &presence)?;
         story.asked(&asked, identity);
-        let (body, room) = match asked.needs() {
-            Needs::Nothing => (None, None),
-            Needs::Keys => {
-                let room = shard.spool_room().await?;
-                (Some(self.read_body(limits::DELETE_BODY_BYTES_MAX).await?), Some(room))
+        match asked.needs() {
+            Needs::Nothing => Ok(Step::Admitted(Admission::whole(asked.decide(request, None)?))),
+            Needs::Keys => Ok(Step::Keys(Box::new(asked))),
+        }
+    }
+
+    /// The same for what only a body tells.
+    pub(super) async fn admit_by_body<'a>(
+        &'a self,
+        step: Step<'a>,
+        story: &mut Story,
+    ) -> Result<Box<Admission<'a>>, Failure> {
+        match step {
+            Step::Admitted(admission) => Ok(admission),
+            Step::Keys(asked) => {
+                let room = self.shard.spool_room().await?;
+                let body = self.read_body(limits::DELETE_BODY_BYTES_MAX).await?;
+                let admitted = asked.decide(&self.request, Some(&body.data))?;
+                Ok(Box::new(Admission { admitted, body: Some(body), _room: Some(room) }))
             }
-        };
-        let admitted = asked.decide(request, body.as_ref().map(|body| &body.data[..]))?;
-        Ok(Box::new(Admission { admitted, body, _room: room }))
+            Step::Form(form) => {
+                let (route, resign, place, boundary) = *form;
+                self.admit_form((route, resign), place, &boundary, &self.presence(), story).await
+            }
+        }
+    }
+
+    /// What is known of the client besides what it sent.
+    fn presence(&self) -> Presence<'_> {
+        let wire = &self.client.wire;
+        Presence {
+            address: wire.peer().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip()),
+            certificate_names: wire.client_names(),
+            now: clock::unix_seconds(),
+        }
     }
 
     /// The same for a form.
