@@ -83,6 +83,35 @@ impl Scratch {
         Ok(())
     }
 
+    /// The same for a path and a query that are written as they have to be already.
+    ///
+    /// # Errors
+    /// See [`Unsignable`].
+    pub(super) fn begin_plain(&mut self, method: &[u8], target: Target<'_>) -> Result<(), Unsignable> {
+        self.text.clear();
+        self.text.extend_from_slice(method);
+        self.text.push(b'\n');
+        self.text.extend_from_slice(target.path());
+        self.text.push(b'\n');
+        self.query.clear();
+        self.query.extend_from_slice(target.query().unwrap_or_default());
+        self.pairs.clear();
+        let mut at = 0;
+        for pair in target.pairs() {
+            if self.pairs.len() == limits::QUERY_PAIRS_MAX {
+                return Err(Unsignable::TooManyParameters);
+            }
+            let middle = at + pair.name.len();
+            let value = pair.value.map_or(middle..middle, |value| middle + 1..middle + 1 + value.len());
+            debug_assert!(self.query.get(at..middle) == Some(pair.name), "an empty pair in a plain query");
+            self.pairs.push((at..middle, value.clone()));
+            at = value.end + 1;
+        }
+        self.write_pairs();
+        self.text.push(b'\n');
+        Ok(())
+    }
+
     /// Writes a field, and the values of others of the same name with it.
     pub(super) fn add<'v>(&mut self, name: &[u8], values: impl Iterator<Item = &'v [u8]>) {
         self.text.extend_from_slice(name);
@@ -116,6 +145,11 @@ impl Scratch {
             escape::recode_form(pair.value.unwrap_or_default(), &mut self.query);
             self.pairs.push((start..middle, middle..self.query.len()));
         }
+        self.write_pairs();
+        Ok(())
+    }
+
+    fn write_pairs(&mut self) {
         let query = &self.query;
         self.pairs.sort_unstable_by_key(|(name, value)| (&query[name.clone()], &query[value.clone()]));
         for (number, (name, value)) in self.pairs.iter().enumerate() {
@@ -126,7 +160,6 @@ impl Scratch {
             self.text.push(b'=');
             self.text.extend_from_slice(&self.query[value.clone()]);
         }
-        Ok(())
     }
 }
 

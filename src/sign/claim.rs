@@ -129,7 +129,16 @@ fn place_of(pair: Pair<'_>) -> Option<usize> {
     if pair.name.contains(&b'%') {
         return PARAMETERS.iter().position(|name| pair.is_like(name));
     }
-    PARAMETERS.iter().position(|name| pair.name.eq_ignore_ascii_case(name.as_bytes()))
+    let candidates: &[usize] = match pair.name.len() {
+        10 => &[DATE_AT],
+        13 => &[EXPIRES_AT],
+        15 => &[ALGORITHM_AT, SIGNATURE_AT],
+        16 => &[CREDENTIAL_AT],
+        19 => &[NAMES_AT],
+        20 => &[TOKEN_AT, PAYLOAD_AT],
+        _ => &[],
+    };
+    candidates.iter().copied().find(|place| pair.name.eq_ignore_ascii_case(PARAMETERS[*place].as_bytes()))
 }
 
 /// The parameters of a query that sign it.

@@ -53,7 +53,8 @@ impl Composer {
         self.fields.push((start..middle, middle..self.text.len()));
     }
 
-    /// Signs a request with the fields that were added, and returns the signature, which is the seed of what follows in a
+    /// Signs a request with the fields that were added, whose target is written in the one way that needs no change to be
+    /// signed (no empty pairs, everything escaped that AWS escapes, in upper case), and returns the signature, which is the seed of what follows in a
     /// body that is signed as well.
     ///
     /// # Errors
@@ -65,7 +66,7 @@ impl Composer {
         payload: &[u8],
         by: &Signer<'_>,
     ) -> Result<Signature, Unsignable> {
-        self.scratch.begin(method, target.path(), target.pairs())?;
+        self.scratch.begin_plain(method, target)?;
         let text = &self.text;
         // Stable: fields of one name stay in their order.
         self.fields.sort_by(|one, other| text[one.0.clone()].cmp(&text[other.0.clone()]));

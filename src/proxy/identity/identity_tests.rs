@@ -11,6 +11,7 @@ use crate::policy::rules::{Rule, Rules, Who};
 use crate::proxy::exchange::Request;
 use crate::proxy::forward::Sending;
 use crate::proxy::refusal::Refused;
+use crate::s3::escape;
 use crate::s3::features::FeatureSet;
 use crate::s3::operation::Operations;
 use crate::s3::target::Target;
@@ -92,6 +93,20 @@ fn route() -> Route {
     }
 }
 
+/// A target as S3 reads it.
+fn recoded(target: &str) -> Vec<u8> {
+    let target = Target::parse(target.as_bytes());
+    let mut out = Vec::new();
+    escape::recode_path(target.path(), &mut out);
+    for (number, pair) in target.pairs().enumerate() {
+        out.push(if number == 0 { b'?' } else { b'&' });
+        escape::recode_form(pair.name, &mut out);
+        out.push(b'=');
+        escape::recode_form(pair.value.unwrap_or_default(), &mut out);
+    }
+    out
+}
+
 /// Signs the way a client of the farm does: `(name, value)` fields besides host, date and digest.
 fn signed(method: &str, target: &str, fields: &[(&str, &str)]) -> String {
     let stamp = Stamp::at(NOW);
@@ -107,7 +122,8 @@ fn signed(method: &str, target: &str, fields: &[(&str, &str)]) -> String {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     let signer = Signer { access_key: KEY, key: &key, scope, time: stamp.text() };
-    composer.sign(method.as_bytes(), Target::parse(target.as_bytes()), b"UNSIGNED-PAYLOAD", &signer).unwrap();
+    let plain = recoded(target);
+    composer.sign(method.as_bytes(), Target::parse(&plain), b"UNSIGNED-PAYLOAD", &signer).unwrap();
     head + &format!("Authorization: {}\r\n", String::from_utf8_lossy(composer.authorization()))
 }
 
