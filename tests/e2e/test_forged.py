@@ -27,6 +27,7 @@ from forgeries import (
     copy,
     delete_objects,
     replay,
+    restore,
 )
 from gate import Client, ReSign, Route, binary
 from identity import EACH, ENDPOINT, MEDIA, STUDIO_KEY, process_credential
@@ -159,8 +160,8 @@ def test_nothing_of_all_these_bodies_came_late(guarded, storage):
         lambda: header("DELETE"),
         lambda: header("PUT", OBJECT, ("x-amz-storage-class", "STANDARD"), body=b"frame"),
         lambda: header("PUT", OBJECT + "?partNumber=1&uploadId=x", body=b"frame"),
-        lambda: header("POST", OBJECT + "?restore=", key=COPIER),
-        lambda: header("POST", OBJECT + "?restore=", body=b"<RestoreRequest><Days>1</Days></RestoreRequest>", key=COPIER),
+        lambda: restore(""),
+        lambda: restore("<RestoreRequest><Days>1</Days></RestoreRequest>"),
         lambda: header(key=TEMPORARY),
         lambda: header(key=READER),
         lambda: header(date=sigv4.stamp(-800)),
