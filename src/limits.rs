@@ -232,7 +232,7 @@ pub const SECRET_FILE_BYTES_MAX: usize = 4 * 1024;
 pub const FORM_HEAD_BYTES_MAX: usize = 20 * 1024;
 
 /// Bytes that are held until the head of a form is whole: it, and what came in one piece with its end.
-pub const FORM_FRONT_BYTES_MAX: usize = FORM_HEAD_BYTES_MAX + BULK_BUFFER_BYTES;
+pub const FORM_FRONT_BYTES_MAX: usize = FORM_HEAD_BYTES_MAX + BUFFER_BYTES;
 
 /// Parts of a form in front of its file. S3 knows some 40 fields; the rest are metadata.
 pub const FORM_PARTS_MAX: usize = 128;

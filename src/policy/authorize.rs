@@ -158,6 +158,33 @@ pub fn authorize<'a>(
     authorized
 }
 
+/// Whether somebody who is one or more of `askers` may do all that is demanded: one of them is allowed to, and none is
+/// denied it.
+///
+/// # Errors
+/// A denial, if there is one, or else why the last of them may not.
+pub fn authorize_any<'a, D: IntoIterator<Item = Demand<'a>>>(
+    rules: &Rules,
+    askers: &[Asker],
+    demands: impl Fn() -> D,
+) -> Result<Authorized, Refused> {
+    for demand in demands() {
+        for asker in askers {
+            if let Verdict::Denied { rule } = rules.decide(asker.client, asker.is_keyed, &demand) {
+                return Err(Refused::Denied { operation: demand.operation, rule });
+            }
+        }
+    }
+    let mut verdict = Err(Refused::Nothing);
+    for asker in askers {
+        verdict = authorize(rules, *asker, demands());
+        if verdict.is_ok() {
+            break;
+        }
+    }
+    verdict
+}
+
 /// Refuses keys that not every server understands as S3 does: to many, `a/../b` is `b`.
 fn check_key(demand: &Demand<'_>) -> Result<(), Refused> {
     let key = demand.key.as_ref();

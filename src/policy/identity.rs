@@ -190,6 +190,12 @@ impl Clients {
         self.trusted.iter().copied().filter(move |id| self.admits(*id, &presence).is_ok())
     }
 
+    /// The clients with a key that could be whoever is present, their keys not considered.
+    pub fn keyed<'a>(&'a self, presence: &Presence<'a>) -> impl Iterator<Item = ClientId> + 'a {
+        let presence = *presence;
+        self.keys.iter().map(|(_, id)| *id).filter(move |id| self.admits(*id, &presence).is_ok())
+    }
+
     /// The client of an id.
     ///
     /// # Panics

@@ -70,7 +70,8 @@ impl Route {
             return Some(Place { bucket: resign.buckets.first(), key: path });
         }
         let name = host_of(authority);
-        let in_host = self.hosts.iter().find_map(|host| {
+        let is_whole = self.hosts.iter().any(|host| name.eq_ignore_ascii_case(host.as_bytes()));
+        let in_host = self.hosts.iter().filter(|_| !is_whole).find_map(|host| {
             let (front, end) = name.split_at_checked(name.len().checked_sub(host.len())?)?;
             if end.eq_ignore_ascii_case(host.as_bytes()) { front.strip_suffix(b".") } else { None }
         });

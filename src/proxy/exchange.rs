@@ -20,7 +20,7 @@ use crate::proxy::deliver::{Delivered, Delivery};
 use crate::proxy::exchange::signed::Step;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::{self, After, Sending};
-use crate::proxy::identity::{Admitted, judge};
+use crate::proxy::identity::Admitted;
 use crate::proxy::relay::{self, Received, Transfer, Turn, Upload};
 use crate::proxy::reply::{self, Addressee};
 use crate::proxy::shard::Shard;
@@ -246,14 +246,9 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let body = upload.reader.clone();
         let has_second_try = request.is_repeatable() && upload.is_at_hand();
         let mut moved = false;
-        let mut reused = upstream.reuse(if has_second_try { Duration::MAX } else { limits::UPSTREAM_FRESH });
+        let mut is_first = true;
         loop {
-            let lease = match reused.take() {
-                Some(lease) => lease,
-                // In a box: connections are opened rarely, and what that needs would be part of every idle client.
-                None => Box::pin(upstream.open(&shard.dial, &shard.buffers, &shard.timeouts)).await?,
-            };
-            story.upstream(lease.wire().peer(), lease.is_reused());
+            // Before a connection is taken: what cannot be sent costs none.
             let mut out = shard.buffers.take();
             let written = match admitted {
                 None => {
@@ -263,6 +258,14 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 }
                 Some(admitted) => Some(self.write_signed(&mut out, admitted, sending, holds_back, upload)?),
             };
+            let reused = std::mem::take(&mut is_first)
+                .then(|| upstream.reuse(if has_second_try { Duration::MAX } else { limits::UPSTREAM_FRESH }));
+            let lease = match reused.flatten() {
+                Some(lease) => lease,
+                // In a box: connections are opened rarely, and what that needs would be part of every idle client.
+                None => Box::pin(upstream.open(&shard.dial, &shard.buffers, &shard.timeouts)).await?,
+            };
+            story.upstream(lease.wire().peer(), lease.is_reused());
             let turn = Turn::new(holds_back);
             let transfer = Transfer {
                 client: &self.client.wire,
@@ -274,7 +277,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
             match transfer.exchange(&turn, out, upload, head).await {
                 Ok(mut received) => {
                     if let (Some(admitted), Some(written)) = (admitted, written)
-                        && judge::is_telling(head.status)
+                        && self.is_judged(admitted, written, head.status)
                         && let Some(region) =
                             Box::pin(self.judge(admitted, written, &lease, &mut received, head)).await?
                     {
@@ -282,6 +285,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                         if upload.consumed || admitted.is_form() || std::mem::replace(&mut moved, true) {
                             return Err(UpstreamFault::Elsewhere(region).into());
                         }
+                        holds_back = turn.client_holds_back();
                         *upload = Upload::new(body.clone(), upload.first);
                         story.retried();
                         continue;

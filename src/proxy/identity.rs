@@ -11,7 +11,9 @@ mod write;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::clock::{self, Instant};
 use crate::policy::identity::Clients;
 use crate::policy::route::{Bucket, ReSign, Route};
 use crate::sign::canonical::Scratch;
@@ -42,17 +44,23 @@ pub struct Identity {
 /// Memory that is used again for every request. Borrowed for as long as one head is read or written, never longer.
 #[derive(Default)]
 struct Tools {
+    /// Of clients.
     keys: Keys,
+    /// Of the gate's own credentials, which no request of a client can drive out.
+    own: Keys,
     scratch: Scratch,
     composer: Composer,
     target: Vec<u8>,
     held: Vec<Option<Arc<Credentials>>>,
     moved: Vec<Moved>,
+    /// When the storage last took what was signed by each credential, and with which generation.
+    proved: Vec<Option<(u64, Instant)>>,
 }
 
 /// A bucket that turned out to be in another region than its route says.
 struct Moved {
-    bucket: String,
+    /// Its host by the route, which no bucket of another provider has.
+    host: String,
     region: String,
 }
 
@@ -69,13 +77,34 @@ impl Identity {
         &self.known.clients
     }
 
-    /// Remembers where a bucket is.
-    pub fn learn(&self, bucket: &str, region: &str) {
-        let known = &mut self.tools.borrow_mut().moved;
-        known.retain(|moved| moved.bucket != bucket);
-        if known.len() < MOVED_MAX {
-            known.push(Moved { bucket: bucket.to_string(), region: region.to_string() });
+    /// Notes that the storage took what was signed with credentials of this generation.
+    pub fn prove(&self, resign: &ReSign, generation: u64) {
+        let proved = &mut self.tools.borrow_mut().proved;
+        proved.resize(self.known.credentials.len(), None);
+        if let Some(last) = proved.get_mut(resign.credential) {
+            *last = Some((generation, clock::mono()));
         }
+    }
+
+    /// Whether the storage took what was signed with credentials of this generation not long ago. Then a refusal is about
+    /// the request: S3 says the same of a key that does not exist to those who may not list, for one.
+    #[must_use]
+    pub fn is_proved(&self, resign: &ReSign, generation: u64) -> bool {
+        let last = self.tools.borrow().proved.get(resign.credential).copied().flatten();
+        last.is_some_and(|(proved, at)| proved == generation && clock::mono() - at < PROVED_FOR)
+    }
+
+    /// Remembers where a bucket is. Says whether that is news.
+    pub fn learn(&self, bucket: &Bucket, region: &str) -> bool {
+        let known = &mut self.tools.borrow_mut().moved;
+        if known.iter().any(|moved| moved.host == bucket.host && moved.region == region) {
+            return false;
+        }
+        known.retain(|moved| moved.host != bucket.host);
+        if known.len() < MOVED_MAX {
+            known.push(Moved { host: bucket.host.clone(), region: region.to_string() });
+        }
+        true
     }
 
     /// The region that requests for `bucket` are signed for.
@@ -92,5 +121,11 @@ impl Identity {
     }
 }
 
+/// How long an answer speaks for the credentials it was given to.
+const PROVED_FOR: Duration = Duration::from_secs(60);
+
 /// Buckets whose region was learned.
 const MOVED_MAX: usize = 64;
+
+#[cfg(test)]
+mod identity_tests;

@@ -30,6 +30,8 @@ pub enum Inspects {
         head: usize,
         /// Looks for its end.
         end: Box<FileEnd>,
+        /// The last bytes that came.
+        held: Vec<u8>,
     },
 }
 
@@ -37,11 +39,12 @@ impl Inspects {
     fn feed(&mut self, data: &[u8], given: &mut Vec<u8>) -> Result<usize, Refused> {
         match self {
             Self::Payload(inspector) => inspector.feed(data, given).map_err(Refused::Payload),
-            Self::Form { head, end } => {
+            Self::Form { head, end, held } => {
                 let passed = data.len().min(*head);
                 *head -= passed;
                 end.feed(&data[passed..]).map_err(Refused::FormShape)?;
-                given.extend_from_slice(data);
+                held.extend_from_slice(data);
+                given.extend(held.drain(..held.len().saturating_sub(FORM_TAIL_BYTES)));
                 Ok(data.len())
             }
         }
@@ -50,7 +53,11 @@ impl Inspects {
     fn finish(&mut self, given: &mut Vec<u8>) -> Result<(), Refused> {
         match self {
             Self::Payload(inspector) => inspector.finish(given).map_err(Refused::Payload),
-            Self::Form { end, .. } => end.finish().map(drop).map_err(Refused::FormShape),
+            Self::Form { end, held, .. } => {
+                end.finish().map_err(Refused::FormShape)?;
+                given.append(held);
+                Ok(())
+            }
         }
     }
 }
@@ -69,9 +76,16 @@ impl<L: Link, U: Link> Transfer<'_, L, U> {
     ) -> Result<(), Failure> {
         let mut given = Vec::new();
         let first = upload.first;
-        upload.first_used = inspection.take(upload, first, &mut given)?;
-        out = self.give(out, &mut given, inspection.is_chunked).await?;
-        if upload.first_used == first.len() {
+        for piece in first.chunks(PIECE_BYTES) {
+            let used = inspection.take(upload, piece, &mut given)?;
+            upload.first_used += used;
+            out = self.give(out, &mut given, inspection.is_chunked).await?;
+            if used < piece.len() {
+                break;
+            }
+        }
+        // The head of a request without a body is all of it, and has to wait for the verdict.
+        if !upload.reader.finished() {
             out = self.write_upstream(out).await?;
         }
         while !upload.reader.finished() {
@@ -140,6 +154,12 @@ impl Inspection {
         Ok(used)
     }
 }
+
+/// Bytes that are looked at before what they gave is sent.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Bytes of a form that are held back until its end was right: without them it has none.
+const FORM_TAIL_BYTES: usize = 16;
 
 /// The most that the chunked coding puts around a piece.
 const FRAME_BYTES: usize = 18 + 2;

@@ -75,7 +75,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             access,
             identity: None,
             exchanges: shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX),
-            spools: shares(unsigned, limits.spool_bytes_max),
+            spools: shares(unsigned, limits.spool_bytes_max.max(limits::DELETE_BODY_BYTES_MAX)),
             heads: shares(unsigned, limits::BUFFER_BYTES),
             limits,
             parsed: RefCell::default(),

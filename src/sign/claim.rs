@@ -12,6 +12,7 @@ use crate::s3::target::Target;
 use crate::sign::canonical::ALGORITHM;
 use crate::sign::key::{Scope, Signature, TERMINATOR};
 use crate::sign::time::Stamp;
+use crate::sign::verify::UNSIGNED_PAYLOAD;
 
 /// Where the signature is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +95,7 @@ pub fn read<'a>(target: Target<'a>, fields: &Fields, block: &'a [u8]) -> Result<
 }
 
 /// Names of the parameters that sign a link.
-const PARAMETERS: [&str; 7] = [
+const PARAMETERS: [&str; 8] = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
     "X-Amz-Date",
@@ -102,6 +103,7 @@ const PARAMETERS: [&str; 7] = [
     "X-Amz-SignedHeaders",
     "X-Amz-Signature",
     "X-Amz-Security-Token",
+    "X-Amz-Content-Sha256",
 ];
 const ALGORITHM_AT: usize = 0;
 const CREDENTIAL_AT: usize = 1;
@@ -110,6 +112,7 @@ const EXPIRES_AT: usize = 3;
 const NAMES_AT: usize = 4;
 const SIGNATURE_AT: usize = 5;
 const TOKEN_AT: usize = 6;
+const PAYLOAD_AT: usize = 7;
 
 /// Whether a parameter signs a link, in whatever case or escapes it is written.
 #[must_use]
@@ -214,6 +217,9 @@ fn read_query<'a>(link: &Parameters<'a>) -> Result<Claim<'a>, Malformed> {
     }
     if link.value(ALGORITHM_AT).as_deref() != Some(ALGORITHM) {
         return Err(Malformed::Query("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
+    }
+    if link.value(PAYLOAD_AT).is_some_and(|payload| &*payload != UNSIGNED_PAYLOAD) {
+        return Err(Malformed::Query("X-Amz-Content-Sha256 of a link may be UNSIGNED-PAYLOAD only"));
     }
     let required = |place| link.value(place).ok_or(Malformed::Query(REQUIRED));
     let credential = required(CREDENTIAL_AT)?;

@@ -8,7 +8,7 @@ use crate::access::AccessSink;
 use crate::buffer::Buffer;
 use crate::clock::{self, Deadline};
 use crate::http::body::Reader;
-use crate::http::framing;
+use crate::http::framing::{self, RequestBody};
 use crate::http::head::ResponseHead;
 use crate::limits;
 use crate::link::{Dial, Link};
@@ -24,6 +24,7 @@ use crate::proxy::relay::{self, Received, Upload};
 use crate::proxy::spool::{self, Spooled};
 use crate::proxy::story::Story;
 use crate::proxy::upstream::Lease;
+use crate::s3::delete::NotTaken;
 use crate::s3::form::{Boundary, Form};
 use crate::sign::form::FormRefusal;
 
@@ -69,6 +70,9 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         if let Some(place) = route.place(resign, request.authority, request.target.path())
             && let Some(boundary) = form::boundary(request, &place)?
         {
+            if !identity.expects_forms(resign, &presence) {
+                return Err(Refused::Anonymous.into());
+            }
             return Ok(Step::Form(Box::new((route, resign, place, boundary))));
         }
         let asked = identity.ask(request, route, resign, &presence)?;
@@ -89,6 +93,9 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         match step {
             Step::Admitted(admission) => Ok(admission),
             Step::Document(asked, bytes_max) => {
+                if matches!(self.request.body, RequestBody::Length(length) if length > bytes_max as u64) {
+                    return Err(Refused::Document(NotTaken::TooMuch("the XML is longer than it may be")).into());
+                }
                 let room = self.shard.spool_room().await?;
                 let body = self.read_body(bytes_max).await?;
                 let admitted = asked.decide(&self.request, Some(&body.data))?;
@@ -121,7 +128,8 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         story: &mut Story,
     ) -> Result<Box<Admission<'a>>, Failure> {
         let (request, shard, identity) = (&self.request, self.shard, self.identity()?);
-        let room = shard.spool_room().await?;
+        // Nobody knows yet who this is: it shares the room of heads that are not whole.
+        let room = shard.head_room().ok_or(Failure::Overloaded)?;
         if request.holds_back {
             relay::say_continue(&self.client.wire, &shard.buffers, shard.timeouts.client_write).await?;
         }
@@ -133,9 +141,11 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let form = Form::read(boundary, &body.data).map_err(Refused::FormShape)?;
         let form = form.ok_or(Refused::Form(FormRefusal::CutShort))?;
         let found = identity.admit_form((request, route, resign), place, &form, body.total(), presence)?;
+        // From here on it has the room of an exchange.
+        drop(room);
         story.posted(&found, identity);
         body.data.splice(..found.replaced, found.head);
-        Ok(Box::new(Admission { admitted: found.admitted, body: Some(Box::new(body)), _room: Some(room) }))
+        Ok(Box::new(Admission { admitted: found.admitted, body: Some(Box::new(body)), _room: None }))
     }
 
     /// Writes and signs the head, and sets up what the body needs. Returns the generation of the credentials.
@@ -152,6 +162,18 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let is_chunked = sending == Sending::Chunked;
         upload.inspection = inspector.map(|by| Box::new(Inspection { by, is_chunked }));
         Ok(generation)
+    }
+
+    /// Whether an answer may be about the gate's own signature. Others prove the credentials good.
+    pub(super) fn is_judged(&self, admitted: &Admitted<'_>, generation: u64, status: u16) -> bool {
+        let is_telling = judge::is_telling(status);
+        if !is_telling
+            && admitted.is_authorized()
+            && let Ok(identity) = self.identity()
+        {
+            identity.prove(admitted.resign, generation);
+        }
+        is_telling
     }
 
     /// Looks at an answer that may be about the gate's own signature. Returns the region the bucket is in, when the request
@@ -171,14 +193,17 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         let body = framing::response(head, block, self.request.method())
             .map_err(|_| UpstreamFault::Malformed("the length of its response is ambiguous"))?;
         self.await_error(lease, received, body.into()).await;
-        let (block, body) = received.buffer.filled().split_at(received.head_len);
+        let (block, raw) = received.buffer.filled().split_at(received.head_len);
+        let body = &plain(body.into(), raw)[..];
         let identity = self.identity()?;
         let region = identity.region_of(admitted.route, admitted.place.bucket);
         let verdict = judge::judge(head.status, &head.fields, block, body, &region);
         match verdict {
             Verdict::Passes => Ok(None),
             Verdict::PassesInDoubt => {
-                identity.doubt(admitted.resign, generation);
+                if admitted.is_authorized() && !identity.is_proved(admitted.resign, generation) {
+                    identity.doubt(admitted.resign, generation);
+                }
                 Ok(None)
             }
             Verdict::Revoked(code) => {
@@ -189,12 +214,13 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 let Some(bucket) = admitted.place.bucket.filter(|_| !region.is_empty()) else {
                     return Err(UpstreamFault::Elsewhere(region).into());
                 };
-                identity.learn(&bucket.name, &region);
-                tracing::warn!(
-                    bucket = bucket.name,
-                    region,
-                    "the storage says that the bucket is in another region; write it into the route"
-                );
+                if identity.learn(bucket, &region) {
+                    tracing::warn!(
+                        bucket = bucket.name,
+                        region,
+                        "the storage says that the bucket is in another region; write it into the route"
+                    );
+                }
                 Ok(Some(region))
             }
         }
@@ -222,4 +248,15 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
     fn identity(&self) -> Result<&Identity, Failure> {
         self.shard.identity.as_deref().ok_or_else(|| Refused::NoCredentials.into())
     }
+}
+
+/// The payload of what there is of a body.
+fn plain(mut reader: Reader, raw: &[u8]) -> Vec<u8> {
+    let (mut out, mut at) = (Vec::new(), 0);
+    while at < raw.len() && !reader.finished() {
+        let Ok(piece) = reader.advance(&raw[at..]) else { break };
+        out.extend_from_slice(&raw[at..][piece.data]);
+        at += piece.consumed;
+    }
+    out
 }

@@ -30,6 +30,8 @@ use crate::sign::verify::{self, Evidence, Refusal, UNSIGNED_PAYLOAD};
 /// A request of a client who is known.
 pub struct Asked<'a> {
     asker: Asker,
+    /// Who else it could be: of those who are known by where they come from there may be several.
+    others: Vec<Asker>,
     operation: &'static str,
     features: FeatureSet,
     outgoing: Outgoing<'a>,
@@ -105,12 +107,16 @@ impl Identity {
         let (fields, block) = (&request.head.fields, request.block);
         let claim =
             claim::read(request.target, fields, block).map_err(Refused::Malformed)?.ok_or(Refused::Anonymous)?;
+        let mut others = Vec::new();
         let (asker, word, chain) = match self.known.keyring.find(&claim.access_key) {
             Some(entry) => {
                 let (word, chain) = self.verify(request, route, &claim, entry, presence)?;
                 (Asker { client: entry.client, is_keyed: true }, word, chain)
             }
-            None => (self.trust(route, resign, &claim, presence)?, UNSIGNED_PAYLOAD, None),
+            None => {
+                others = self.trust(route, resign, &claim, presence)?;
+                (others.remove(0), UNSIGNED_PAYLOAD, None)
+            }
         };
         let place = route.place(resign, request.authority, request.target.path()).ok_or(Refused::NoSuchBucket)?;
         let level = match place.bucket {
@@ -130,10 +136,12 @@ impl Identity {
         let payload =
             Payload::read(word).map_err(|unsupported| Refused::Unknown(format!("a payload of {}", unsupported.0)))?;
         check_coding(request, payload)?;
-        let checksums = if resign.verify_payload { expected_checksums(request)? } else { Vec::new() };
+        // Elsewhere they are of something other than the body: of the whole object, when its parts are put together.
+        let is_of_the_body = matches!(operation, "PutObject" | "UploadPart");
+        let checksums = if resign.verify_payload && is_of_the_body { expected_checksums(request)? } else { Vec::new() };
         let is_link = claim.place == claim::Place::Query;
         let outgoing = Outgoing { route, resign, place, is_link, form: None, word, payload, chain, checksums };
-        Ok(Asked { asker, operation, features, outgoing })
+        Ok(Asked { asker, others, operation, features, outgoing })
     }
 
     /// A browser's question whether it may send a request from another site's page (CORS preflight). Browsers cannot sign it,
@@ -205,27 +213,29 @@ impl Identity {
         }
     }
 
-    /// Somebody who is known by where they come from, with a link of somebody else's. Of the link everything is checked but
-    /// the signature.
+    /// Everybody who it could be, by where the request comes from, with a link of somebody else's; those first of whom the
+    /// rules know something. Of the link everything is checked but the signature.
     fn trust(
         &self,
         route: &Route,
         resign: &ReSign,
         claim: &Claim<'_>,
         presence: &Presence<'_>,
-    ) -> Result<Asker, Refused> {
-        let mut present = self.known.clients.trusted(presence).filter(|client| resign.rules.know(*client, false));
-        let client = match claim.place {
-            claim::Place::Query => present.next().ok_or(Refused::UnknownKey)?,
-            claim::Place::Field => return Err(Refused::UnknownKey),
-        };
+    ) -> Result<Vec<Asker>, Refused> {
+        let present = self.known.clients.trusted(presence).map(|client| Asker { client, is_keyed: false });
+        let mut present: Vec<_> = present.collect();
+        present.sort_by_key(|asker| !resign.rules.know(asker.client, false));
+        let is_known = present.first().is_some_and(|first| resign.rules.know(first.client, false));
+        if claim.place == claim::Place::Field || !is_known {
+            return Err(Refused::UnknownKey);
+        }
         verify::check_frame(claim, presence.now, &route.region).map_err(|refusal| Refused::Signature {
             refusal,
             place: claim.place,
             region: route.region.clone(),
             reading: None,
         })?;
-        Ok(Asker { client, is_keyed: false })
+        Ok(present)
     }
 }
 
@@ -278,7 +288,7 @@ impl<'a> Asked<'a> {
     /// # Errors
     /// Why the request is refused.
     pub fn decide(self, request: &Request<'_>, body: Option<&[u8]>) -> Result<Admitted<'a>, Refused> {
-        let Self { asker, operation, features, outgoing } = self;
+        let Self { asker, mut others, operation, features, outgoing } = self;
         let rules = &outgoing.resign.rules;
         let authorized = match (operation, body) {
             ("DeleteObjects", Some(xml)) => {
@@ -294,8 +304,15 @@ impl<'a> Asked<'a> {
                     target: request.target,
                     copy_source: request.head.fields.get(request.block, "x-amz-copy-source"),
                 };
-                authorize::demands(&ask, &outgoing.resign.buckets)
-                    .and_then(|demands| authorize::authorize(rules, asker, demands))
+                let buckets = &outgoing.resign.buckets;
+                let demands = authorize::demands(&ask, buckets);
+                if others.is_empty() {
+                    demands.and_then(|demands| authorize::authorize(rules, asker, demands))
+                } else {
+                    others.insert(0, asker);
+                    let demands: Result<Vec<_>, _> = demands.map(Iterator::collect);
+                    demands.and_then(|demands| authorize::authorize_any(rules, &others, || demands.iter().cloned()))
+                }
             }
         };
         let authorized = authorized.map_err(|refused| Refused::of_policy(refused, operation))?;

@@ -61,6 +61,12 @@ pub fn boundary(request: &Request<'_>, place: &Place<'_>) -> Result<Option<Bound
 }
 
 impl Identity {
+    /// Whether anybody whose forms the route might take could be there.
+    #[must_use]
+    pub fn expects_forms(&self, resign: &ReSign, presence: &Presence<'_>) -> bool {
+        self.clients().keyed(presence).any(|client| resign.rules.know(client, true))
+    }
+
     /// Finds out who sent a form and whether they may, and signs it anew. `total` is the length of the whole body.
     ///
     /// # Errors
@@ -80,6 +86,10 @@ impl Identity {
         if !entry.has_token(claim.token) {
             return Err(Refused::Token);
         }
+        // Before a key is derived, as for other requests.
+        if claim.scope.region != route.region.as_bytes() || claim.scope.service != b"s3" {
+            return Err(Refused::Form(FormRefusal::WrongScope));
+        }
         let tools = &mut *self.tools.borrow_mut();
         let owner = Owner::Client(entry.client.0);
         let key = tools.keys.get(owner, claim.scope, || SigningKey::derive(&entry.secret, claim.scope));
@@ -98,7 +108,7 @@ impl Identity {
         let authorized = authorized.map_err(|refused| Refused::of_policy(refused, "PostObject"))?;
 
         let now = Stamp::at(clock::unix_seconds());
-        let Tools { keys, held, moved, .. } = tools;
+        let Tools { own, held, moved, .. } = tools;
         let region = region_of(moved, route, Some(bucket));
         let credentials = self.hold(held, resign.credential).ok_or(Refused::NoCredentials)?;
         let scope = Scope { date: now.date(), region: region.as_bytes(), service: b"s3" };
@@ -106,14 +116,14 @@ impl Identity {
         let signer = Signer {
             access_key: &credentials.access_key,
             token: credentials.token.as_ref().map(|token| token.as_str()),
-            key: keys.get(owner, scope, || SigningKey::derive(&credentials.secret, scope)),
+            key: own.get(owner, scope, || SigningKey::derive(&credentials.secret, scope)),
             region,
             now,
             seconds: FORM_SECONDS,
         };
         let head = verified.rewrite(&signer, Some(total)).map_err(Refused::Form)?;
         let (word, payload) = (UNSIGNED_PAYLOAD, Payload::Unsigned);
-        let end = Inspects::Form { head: head.len(), end: Box::new(form.file_end()) };
+        let end = Inspects::Form { head: head.len(), end: Box::new(form.file_end()), held: Vec::new() };
         let outgoing = Outgoing::of_form(route, resign, place, word, payload, end);
         Ok(AdmittedForm {
             admitted: Admitted::new(outgoing, authorized),

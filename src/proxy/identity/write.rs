@@ -12,7 +12,7 @@ use crate::proxy::failure::{ClientFault, Failure};
 use crate::proxy::forward::{self, Sending};
 use crate::proxy::identity::{Admitted, Identity, Moved, Tools};
 use crate::proxy::refusal::Refused;
-use crate::s3::escape::Pair;
+use crate::s3::escape::{self, Pair};
 use crate::s3::target::Target;
 use crate::sign::chunks::Chain;
 use crate::sign::claim;
@@ -37,14 +37,14 @@ impl Identity {
     ) -> Result<(u64, Option<Chain>), Failure> {
         let stamp = Stamp::at(clock::unix_seconds());
         let tools = &mut *self.tools.borrow_mut();
-        let Tools { keys, composer, target, held, moved, .. } = tools;
+        let Tools { own, composer, target, held, moved, .. } = tools;
         let region = region_of(moved, admitted.route, admitted.place.bucket);
         let credentials = self.hold(held, admitted.resign.credential).ok_or(Refused::NoCredentials)?;
         let host = host_in(admitted, region);
         write_target(target, request, admitted);
         let scope = Scope { date: stamp.date(), region: region.as_bytes(), service: b"s3" };
         let owner = Owner::Credential(admitted.resign.credential, credentials.generation);
-        let key = keys.get(owner, scope, || SigningKey::derive(&credentials.secret, scope));
+        let key = own.get(owner, scope, || SigningKey::derive(&credentials.secret, scope));
         let signer = Signer { access_key: &credentials.access_key, key, scope, time: stamp.text() };
 
         let method = request.method();
@@ -106,7 +106,7 @@ impl Identity {
 
 /// The region that requests for `bucket` are signed for: the route's, unless the bucket turned out to be elsewhere.
 pub(super) fn region_of<'r>(moved: &'r [Moved], route: &'r Route, bucket: Option<&Bucket>) -> &'r str {
-    let found = moved.iter().find(|moved| bucket.is_some_and(|bucket| bucket.name == moved.bucket));
+    let found = moved.iter().find(|moved| bucket.is_some_and(|bucket| bucket.host == moved.host));
     found.map_or(&route.region, |moved| &moved.region)
 }
 
@@ -125,7 +125,8 @@ impl Writing<'_> {
     /// The client's own fields, without those that the gate says itself.
     fn fields(&mut self, request: &Request<'_>, sending: Sending) {
         let (fields, block) = (&request.head.fields, request.block);
-        let keeps = |name: &[u8]| !is_replaced(name) && forward::passes(fields, block, name, sending);
+        let keeps =
+            |name: &[u8]| !is_replaced(name) && !is_of_a_proxy(name) && forward::passes(fields, block, name, sending);
         self.writer.fields_of(fields, block, keeps);
         for (name, value) in fields.iter(block) {
             if is_signed(name) && keeps(name) {
@@ -136,12 +137,15 @@ impl Writing<'_> {
 
     /// Parameters of a link that stand for fields: S3 takes them for such, but only where the query signs.
     fn hoisted(&mut self, request: &Request<'_>) -> Result<(), Failure> {
-        for pair in request.target.pairs().filter(|pair| is_hoisted(*pair)) {
+        let pairs = || request.target.pairs().filter(|pair| is_hoisted(*pair));
+        for (number, pair) in pairs().enumerate() {
             let (name, value) = (pair.decoded_name(), pair.decoded_value());
-            let is_there = request.head.fields.iter(request.block).any(|(given, _)| given.eq_ignore_ascii_case(&name));
+            let is_same = |given: &[u8]| given.eq_ignore_ascii_case(&name);
+            let is_there = request.head.fields.iter(request.block).any(|(given, _)| is_same(given))
+                || pairs().take(number).any(|earlier| is_same(&earlier.decoded_name()));
             let is_plain = value.iter().all(|byte| matches!(byte, b' '..=b'~')) && value.trim_ascii() == &*value;
             let is_name = name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-            if is_there || !is_plain || !is_name {
+            if is_there || !is_plain || !is_name || is_replaced(&name) || is_of_the_coding(&name) {
                 return Err(Refused::Hoisted.into());
             }
             self.signed(&name, &value);
@@ -150,8 +154,8 @@ impl Writing<'_> {
     }
 }
 
-/// Path and query for the upstream: the client's bytes, with the bucket where the upstream wants it and without the
-/// client's signature.
+/// Path and query for the upstream, with the bucket where the upstream wants it and without the client's signature. They
+/// are written as they were read when they were verified and decided about, so that nobody can read them in another way.
 fn write_target(out: &mut Vec<u8>, request: &Request<'_>, admitted: &Admitted<'_>) {
     out.clear();
     out.push(b'/');
@@ -159,7 +163,7 @@ fn write_target(out: &mut Vec<u8>, request: &Request<'_>, admitted: &Admitted<'_
         out.extend_from_slice(bucket.name.as_bytes());
         out.push(b'/');
     }
-    out.extend_from_slice(admitted.place.key);
+    escape::recode_path(admitted.place.key, out);
     let moves_fields = !matches!(request.method(), b"GET" | b"HEAD");
     let mut separator = b'?';
     for pair in request.target.pairs() {
@@ -168,10 +172,10 @@ fn write_target(out: &mut Vec<u8>, request: &Request<'_>, admitted: &Admitted<'_
         }
         out.push(separator);
         separator = b'&';
-        out.extend_from_slice(pair.name);
+        escape::recode_form(pair.name, out);
         if let Some(value) = pair.value {
             out.push(b'=');
-            out.extend_from_slice(value);
+            escape::recode_form(value, out);
         }
     }
 }
@@ -184,7 +188,11 @@ fn host_in<'a>(admitted: &Admitted<'a>, region: &str) -> Cow<'a, str> {
     if region == admitted.route.region {
         return Cow::Borrowed(host);
     }
-    Cow::Owned(host.replacen(&format!(".{}.", admitted.route.region), &format!(".{region}."), 1))
+    // The name of a bucket may have that of a region in it.
+    let name = admitted.place.bucket.map_or("", |bucket| &bucket.name);
+    let (name, rest) = if host.starts_with(name) { host.split_at(name.len()) } else { ("", host) };
+    let rest = rest.replacen(&format!(".{}.", admitted.route.region), &format!(".{region}."), 1);
+    Cow::Owned(format!("{name}{rest}"))
 }
 
 /// Whether a parameter of a link stands for a field.
@@ -200,6 +208,33 @@ fn is_replaced(name: &[u8]) -> bool {
         10 => is("x-amz-date"),
         13 => is("authorization"),
         20 => is("x-amz-content-sha256") || is("x-amz-security-token"),
+        _ => false,
+    }
+}
+
+/// Fields that say how a body is coded; they go with one that was looked at, and a link signs none.
+fn is_of_the_coding(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"x-amz-decoded-content-length") || name.eq_ignore_ascii_case(b"x-amz-trailer")
+}
+
+/// Fields by which proxies speak to servers: of addresses, methods and paths other than those of the request. S3 has no
+/// use for them, and other servers might believe a client's.
+fn is_of_a_proxy(name: &[u8]) -> bool {
+    let begins =
+        |start: &str| name.get(..start.len()).is_some_and(|front| front.eq_ignore_ascii_case(start.as_bytes()));
+    match name.first() {
+        Some(b'x' | b'X') => [
+            "x-forwarded-",
+            "x-real-ip",
+            "x-original-",
+            "x-rewrite-",
+            "x-http-method",
+            "x-client-ip",
+            "x-method-override",
+        ]
+        .iter()
+        .any(|start| begins(start)),
+        Some(b'f' | b'F') => begins("forwarded"),
         _ => false,
     }
 }
