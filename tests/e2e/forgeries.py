@@ -424,7 +424,6 @@ def doubles():
     ]:
         yield name, lambda m=method, q=query: header(m, f"{OBJECT}?{q}", key=COPIER), *unknown
         yield f"link-{name}", lambda m=method, q=query: link(m, f"{OBJECT}?{q}", key=COPIER), *unknown
-    yield "key-of-slashes", lambda: header("DELETE", f"/{BUCKET}//"), {400, 403}, None
     request = "<RestoreRequest>{}</RestoreRequest>".format
     elsewhere = f"<OutputLocation><S3><BucketName>{OTHERS}</BucketName><Prefix>a</Prefix></S3></OutputLocation>"
     yield "restore-elsewhere", lambda: restore(request(f"<Days>1</Days>{elsewhere}")), *unknown
