@@ -210,6 +210,9 @@ pub const FEATURE_NAME_BYTES_MAX: usize = 64;
 /// Bytes of the XML body of a DeleteObjects.
 pub const DELETE_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Bytes of the XML body of a RestoreObject. What is taken of it has some 200.
+pub const RESTORE_BODY_BYTES_MAX: usize = 64 * 1024;
+
 /// Keys in one DeleteObjects (Amazon S3 API Reference, DeleteObjects).
 pub const DELETE_KEYS_MAX: usize = 1000;
 

@@ -69,8 +69,19 @@ fn features_of(method: &str, target: &str, fields: &[&str]) -> Result<FeatureSet
 
 /// Asks as a whole request: `true`, or why not.
 fn ask(rules: &Rules, asker: Asker, method: &str, raw: &str, copy_source: Option<&str>) -> Result<(), Refused> {
-    let fields: Vec<String> = copy_source.iter().map(|source| format!("x-amz-copy-source: {source}")).collect();
-    let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+    ask_with(rules, asker, method, raw, copy_source, &[])
+}
+
+fn ask_with(
+    rules: &Rules,
+    asker: Asker,
+    method: &str,
+    raw: &str,
+    copy_source: Option<&str>,
+    more: &[&str],
+) -> Result<(), Refused> {
+    let copies: Vec<String> = copy_source.iter().map(|source| format!("x-amz-copy-source: {source}")).collect();
+    let fields: Vec<&str> = copies.iter().map(String::as_str).chain(more.iter().copied()).collect();
     let features = features_of(method, raw, &fields).unwrap();
     let target = Target::parse(raw.as_bytes());
     let plain = operation::at(method.as_bytes(), level(target), target);
@@ -122,11 +133,40 @@ fn keys_that_servers_understand_differently_are_refused_even_where_all_is_allowe
         "/a/..",
         "/?list-type=2&prefix=..%2Fx",
         "/?list-type=2&prefix=a%2F..%2F",
+        "//",
+        "///",
+        "/%2F",
+        "/%2f/",
     ] {
         let refused = ask(&rules, FARM, "GET", target, None);
         assert!(matches!(refused, Err(Refused::Key(_))), "{target}: {refused:?}");
     }
-    for target in ["/a..b", "/a/...", "/.hidden", "/a//b", "/?list-type=2&prefix=a%2F.", "/?list-type=2"] {
+    for (method, target, source) in [
+        ("DELETE", "//", None),
+        ("PUT", "//", None),
+        ("PUT", "//?partNumber=1&uploadId=u", None),
+        ("PUT", "/a", Some("media//")),
+        ("PUT", "//", Some("media/a")),
+    ] {
+        let refused = ask(&rules, FARM, method, target, source);
+        assert!(matches!(refused, Err(Refused::Key(_))), "{method} {target}: {refused:?}");
+    }
+    let keys = [Deletion { key: b"//".to_vec(), has_version: false }];
+    let deletions = authorize::deletions(&keys, FeatureSet::NONE);
+    assert!(matches!(authorize::authorize(&rules, FARM, deletions), Err(Refused::Key(_))));
+    let form = authorize::post(b"/", FeatureSet::NONE);
+    assert!(matches!(authorize::authorize(&rules, FARM, [form]), Err(Refused::Key(_))));
+    for target in [
+        "//a",
+        "/a/",
+        "/?list-type=2&prefix=%2F",
+        "/a..b",
+        "/a/...",
+        "/.hidden",
+        "/a//b",
+        "/?list-type=2&prefix=a%2F.",
+        "/?list-type=2",
+    ] {
         assert!(ask(&rules, FARM, "GET", target, None).is_ok(), "{target}");
     }
 }
@@ -178,6 +218,7 @@ fn a_copy_needs_its_source_and_its_destination() {
         "arn:aws:s3:us-west-2:1:accesspoint/x/object/a",
         "media/from/a?x",
         "media/from/a?versionId=1&x=y",
+        "media/from/a?versionId=",
         "media/from/a+b",
         "Media/from/a",
     ] {
@@ -233,6 +274,54 @@ fn what_is_denied_is_denied_in_all_its_forms() {
     let keys = [("a", false), ("masters/a", false)].map(|(key, has_version)| Deletion { key: key.into(), has_version });
     assert!(authorize::authorize(&rules, FARM, authorize::deletions(&keys[..1], FeatureSet::NONE)).is_ok());
     assert!(authorize::authorize(&rules, FARM, authorize::deletions(&keys, FeatureSet::NONE)).is_err());
+}
+
+#[test]
+fn what_is_denied_cannot_be_had_by_a_field_of_a_write() {
+    let everything: Vec<&str> = Operations::all().names().collect();
+    let all = allow(farm(), &everything, &[""], Feature::ALL);
+    let makes = [
+        ("PUT", "/a/b", None),
+        ("PUT", "/a/b", Some("media/c")),
+        ("POST", "/a/b?uploads", None),
+        ("PUT", "/a/b?uploadId=u&partNumber=1", None),
+        ("PUT", "/a/b?uploadId=u&partNumber=1", Some("media/c")),
+        ("POST", "/a/b?uploadId=u", None),
+    ];
+    let table = [
+        ("PutObjectAcl", "x-amz-acl: public-read", Feature::Acl),
+        ("PutObjectAcl", "x-amz-grant-read: id=1", Feature::Acl),
+        ("PutObjectTagging", "x-amz-tagging: a=b", Feature::Tagging),
+        ("PutObjectRetention", "x-amz-object-lock-mode: COMPLIANCE", Feature::ObjectLock),
+        ("PutObjectLegalHold", "x-amz-object-lock-legal-hold: ON", Feature::ObjectLock),
+    ];
+    for (operation, field, feature) in table {
+        let rules = Rules::new(vec![all.clone()], vec![deny(&[operation], &["a/"])]);
+        for (method, target, source) in makes {
+            let refused = ask_with(&rules, FARM, method, target, source, &[field]);
+            assert!(matches!(refused, Err(Refused::Denied { rule: 0, .. })), "{method} {target} {field}: {refused:?}");
+            assert!(ask(&rules, FARM, method, target, source).is_ok(), "{method} {target} without {field}");
+            assert!(
+                ask_with(&rules, FARM, method, &target.replace("/a/", "/b/"), source, &[field]).is_ok(),
+                "{method} {target} {field} elsewhere"
+            );
+        }
+        let form = |features| authorize::authorize(&rules, FARM, [authorize::post(b"a/b", features)]);
+        assert!(form(FeatureSet::one(feature)).is_err() && form(FeatureSet::NONE).is_ok(), "{operation}");
+    }
+    let rules = Rules::new(
+        vec![all],
+        vec![deny(&["PutObjectAcl", "PutObjectTagging", "PutBucketAcl", "PutObjectLockConfiguration"], &[""])],
+    );
+    for (method, target) in
+        [("GET", "/a?acl"), ("GET", "/a?tagging"), ("DELETE", "/a?tagging"), ("PUT", "/a?retention")]
+    {
+        assert!(ask(&rules, FARM, method, target, None).is_ok(), "{method} {target}");
+    }
+    assert!(ask(&rules, FARM, "PUT", "/", None).is_ok());
+    for field in ["x-amz-acl: public-read", "x-amz-bucket-object-lock-enabled: true"] {
+        assert!(ask_with(&rules, FARM, "PUT", "/", None, &[field]).is_err(), "{field}");
+    }
 }
 
 #[test]
@@ -315,6 +404,14 @@ fn features_are_found_in_fields_and_query() {
         ("PUT", "/a", &["x-amz-copy-source: b/k"], &[Copy]),
         ("PUT", "/a", &["x-amz-copy-source-server-side-encryption-customer-key: k"], &[Copy, Encryption]),
         ("PUT", "/a", &["x-amz-tagging: a=b", "x-amz-storage-class: GLACIER"], &[Tagging, StorageClass]),
+        ("PUT", "/a", &["x-amz-storage-class: STANDARD"], &[]),
+        ("PUT", "/a?X-Amz-Storage-Class=STANDARD", &[], &[]),
+        ("PUT", "/a", &["x-amz-storage-class: standard"], &[StorageClass]),
+        ("PUT", "/a", &["x-amz-storage-class: STANDARD_IA"], &[StorageClass]),
+        ("PUT", "/a", &["x-amz-storage-class:"], &[StorageClass]),
+        ("PUT", "/a", &["x-amz-storage-class: STANDARD", "x-amz-storage-class: GLACIER"], &[StorageClass]),
+        ("PUT", "/a?x-amz-storage-class=GLACIER", &["x-amz-storage-class: STANDARD"], &[StorageClass]),
+        ("GET", "/a?partNumber=1", &[], &[]),
         ("GET", "/a?tagging", &[], &[Tagging]),
         ("GET", "/a?versionId=1", &[], &[Versions]),
         ("GET", "/?versions", &[], &[Versions]),
@@ -355,6 +452,20 @@ fn what_nobody_knows_is_not_understood_and_named() {
         ("GET", "/?prefix=a&prefix=b", &[], "prefix"),
         ("GET", "/?prefix=a&pre%66ix=b", &[], "prefix"),
         ("PUT", "/a?uploadId=1&acl", &[], "acl"),
+        ("DELETE", "/a?uploadId=", &[], "uploadId"),
+        ("DELETE", "/a?uploadId", &[], "uploadId"),
+        ("DELETE", "/a?%75ploadId=", &[], "uploadId"),
+        ("DELETE", "/a?uploadId=%20", &[], "uploadId"),
+        ("DELETE", "/a?uploadId=+%00", &[], "uploadId"),
+        ("GET", "/a?uploadId=", &[], "uploadId"),
+        ("POST", "/a?uploadId=", &[], "uploadId"),
+        ("PUT", "/a?partNumber=1&uploadId=", &[], "uploadId"),
+        ("PUT", "/a?partNumber=&uploadId=1", &[], "partNumber"),
+        ("PUT", "/a?partNumber=1", &[], "partNumber"),
+        ("PUT", "/a?uploadId=1", &[], "uploadId"),
+        ("GET", "/a?partNumber", &[], "partNumber"),
+        ("GET", "/a?versionId=", &[], "versionId"),
+        ("DELETE", "/a?versionId", &[], "versionId"),
         ("PUT", "/a?x-amz-copy-source=b/k", &[], "x-amz-copy-source"),
         ("PUT", "/a?renameObject", &[], "renameObject"),
         ("PUT", "/a", &["x-amz-rename-source: b"], "x-amz-rename-source"),
@@ -457,6 +568,9 @@ const SOME_OPERATIONS: &[&str] = &[
     "CreateMultipartUpload",
     "PostObject",
     "CorsPreflight",
+    "PutObjectAcl",
+    "PutObjectTagging",
+    "PutObjectRetention",
     "Unknown",
 ];
 
@@ -471,7 +585,7 @@ fn any_key() -> impl Strategy<Value = String> {
 fn any_rule() -> impl Strategy<Value = Rule> {
     let who =
         prop_oneof![Just(Who::All), prop::collection::vec((0..3_usize).prop_map(ClientId), 1..3).prop_map(Who::Named)];
-    let names = prop::collection::vec(prop::sample::select(SOME_OPERATIONS[..15].to_vec()), 1..4);
+    let names = prop::collection::vec(prop::sample::select(SOME_OPERATIONS[..18].to_vec()), 1..4);
     let prefixes = prop::collection::vec(any_key().prop_map(String::into_bytes), 1..3);
     (who, names, prefixes, prop::option::of(any_features())).prop_map(|(who, names, prefixes, features)| {
         let (operations, named) = operations(&names);

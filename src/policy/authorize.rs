@@ -198,8 +198,10 @@ fn check_key(demand: &Demand<'_>) -> Result<(), Refused> {
     if whole.split(|byte| matches!(byte, b'/' | b'\\')).any(dots) {
         return Err(Refused::Key("a key with . or .. between its slashes is not served here"));
     }
-    if key.is_empty() && reach(demand.operation) == Reach::Object && demand.operation != "CorsPreflight" {
-        return Err(Refused::Key("there is no key"));
+    // To servers that take many slashes for one, and none for those in front, a key of slashes is none: the bucket.
+    let is_nothing = key.iter().all(|byte| *byte == b'/');
+    if is_nothing && reach(demand.operation) == Reach::Object && demand.operation != "CorsPreflight" {
+        return Err(Refused::Key("there is no key, or none but slashes"));
     }
     if key.len() > limits::KEY_BYTES_MAX {
         return Err(Refused::Key("the key is longer than 1024 bytes"));
@@ -233,8 +235,12 @@ fn source_demand<'a>(source: &'a [u8], features: FeatureSet, buckets: &[Bucket])
         if features.has(Feature::Encryption) { FeatureSet::one(Feature::Encryption) } else { FeatureSet::NONE };
     let features = match query {
         None => encryption,
-        Some(query) if query.starts_with(b"versionId=") && !query.contains(&b'&') => encryption.with(Feature::Versions),
+        Some(query) if is_version(query) => encryption.with(Feature::Versions),
         Some(_) => return Err(Refused::CopySource("x-amz-copy-source may end in ?versionId=ID and nothing else")),
     };
     Ok(Demand { operation: "GetObject", key, features })
+}
+
+fn is_version(query: &[u8]) -> bool {
+    query.strip_prefix(b"versionId=").is_some_and(|id| !id.is_empty() && !id.contains(&b'&'))
 }

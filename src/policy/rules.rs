@@ -192,7 +192,8 @@ impl Rule {
             Who::Named(clients) => clients.contains(&client),
         };
         is_for
-            && self.operations.has(demand.operation)
+            && (self.operations.has(demand.operation)
+                || self.operations.touches(demand.features.implied(demand.operation)))
             && self.features.is_none_or(|features| features.touches(demand.features))
             && self.denies_key(demand)
     }

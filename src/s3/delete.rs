@@ -8,12 +8,12 @@
 //! taken that two readers of XML could understand differently: no document type, no entity but the five of XML 1.0 §4.6,
 //! no comment, no CDATA, no instruction, no element or attribute that S3 has no use for.
 
-use std::fmt;
+use quick_xml::events::BytesStart;
 
-use quick_xml::Reader;
-use quick_xml::events::{BytesRef, BytesStart, Event};
-
+use super::xml::{self, Part};
 use crate::limits;
+
+pub use super::xml::NotTaken;
 
 /// One object to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,33 +24,6 @@ pub struct Deletion {
     pub has_version: bool,
 }
 
-/// Why a body is not taken, with what is wrong in words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotTaken {
-    /// It is not XML, or not the XML of a DeleteObjects.
-    Malformed(&'static str),
-    /// It is XML that could be read in two ways, or that nobody but an attacker writes.
-    Strange(&'static str),
-    /// There is too much of something.
-    TooMuch(&'static str),
-}
-
-impl NotTaken {
-    /// In words.
-    #[must_use]
-    pub fn message(self) -> &'static str {
-        match self {
-            Self::Malformed(what) | Self::Strange(what) | Self::TooMuch(what) => what,
-        }
-    }
-}
-
-impl fmt::Display for NotTaken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message())
-    }
-}
-
 /// Every object that the body `xml` names, at least one.
 ///
 /// # Errors
@@ -59,33 +32,14 @@ pub fn keys(xml: &[u8]) -> Result<Vec<Deletion>, NotTaken> {
     if xml.len() > limits::DELETE_BODY_BYTES_MAX {
         return Err(NotTaken::TooMuch("the XML is longer than 2 MiB"));
     }
-    let text = str::from_utf8(xml).map_err(|_| NotTaken::Malformed("the XML is not UTF-8"))?;
-    let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
-    reader.config_mut().expand_empty_elements = true;
     let mut body = Body::default();
-    let mut is_first = true;
-    loop {
-        match reader.read_event().map_err(|_| NotTaken::Malformed("the XML is not well-formed"))? {
-            Event::Start(element) => body.open(&element)?,
-            Event::End(_) => body.close()?,
-            Event::Text(text) => body.text(&text)?,
-            Event::GeneralRef(reference) => body.reference(&reference)?,
-            Event::Decl(declaration) if is_first => {
-                let encoding = declaration.encoding().transpose();
-                let encoding = encoding.map_err(|_| NotTaken::Malformed("the XML declaration is not well-formed"))?;
-                if encoding.is_some_and(|encoding| !encoding.eq_ignore_ascii_case(b"utf-8")) {
-                    return Err(NotTaken::Strange("the XML has an encoding other than UTF-8"));
-                }
-            }
-            Event::Eof => return body.finish(),
-            Event::Empty(_) | Event::Decl(_) => return Err(NotTaken::Malformed("the XML is not well-formed")),
-            Event::DocType(_) => return Err(NotTaken::Strange("the XML has a document type")),
-            Event::Comment(_) => return Err(NotTaken::Strange("the XML has a comment")),
-            Event::CData(_) => return Err(NotTaken::Strange("the XML has CDATA")),
-            Event::PI(_) => return Err(NotTaken::Strange("the XML has a processing instruction")),
-        }
-        is_first = false;
-    }
+    xml::read(xml, |part| match part {
+        Part::Open(element) => body.open(element),
+        Part::Close => body.close(),
+        Part::Text(text) => body.text(text),
+        Part::Character(character) => body.character(character),
+    })?;
+    body.finish()
 }
 
 /// Where in the body the reader is.
@@ -135,13 +89,7 @@ impl Body {
             (At::Object, b"ETag" | b"LastModifiedTime" | b"Size") => At::Detail,
             _ => return Err(NotTaken::Malformed("an element of the XML stands where it does not belong")),
         };
-        for attribute in element.attributes() {
-            let attribute = attribute.map_err(|_| NotTaken::Malformed("an attribute of the XML is not well-formed"))?;
-            if self.at != At::Delete || attribute.key.as_ref() != b"xmlns" {
-                return Err(NotTaken::Strange("the XML has an attribute that is not known"));
-            }
-        }
-        Ok(())
+        xml::check_attributes(element, self.at == At::Delete)
     }
 
     fn close(&mut self) -> Result<(), NotTaken> {
@@ -168,32 +116,16 @@ impl Body {
             }
             At::Key => self.append(text),
             At::Quiet | At::Detail => Ok(()),
-            _ if text.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) => Ok(()),
-            _ => Err(NotTaken::Malformed("text of the XML stands where it does not belong")),
+            _ if xml::is_space(text) => Ok(()),
+            _ => Err(xml::MISPLACED_TEXT),
         }
     }
 
-    fn reference(&mut self, reference: &BytesRef<'_>) -> Result<(), NotTaken> {
-        let wrong = NotTaken::Malformed("the XML has a reference to no character");
-        let byte = match &**reference {
-            b"lt" => '<',
-            b"gt" => '>',
-            b"amp" => '&',
-            b"quot" => '"',
-            b"apos" => '\'',
-            _ => match reference.resolve_char_ref() {
-                Ok(Some(character)) => character,
-                Ok(None) => return Err(NotTaken::Strange("the XML has an entity that is not known")),
-                Err(_) => return Err(wrong),
-            },
-        };
-        if byte == '\0' {
-            return Err(wrong);
-        }
+    fn character(&mut self, character: char) -> Result<(), NotTaken> {
         match self.at {
-            At::Key => self.append(byte.encode_utf8(&mut [0; 4]).as_bytes()),
+            At::Key => self.append(character.encode_utf8(&mut [0; 4]).as_bytes()),
             At::Quiet | At::Detail => Ok(()),
-            _ => Err(NotTaken::Malformed("text of the XML stands where it does not belong")),
+            _ => Err(xml::MISPLACED_TEXT),
         }
     }
 

@@ -11,12 +11,12 @@ use crate::http::fields::Fields;
 use crate::limits;
 
 use known::{
-    ANY_PARAMETERS, BUCKET_PARAMETERS, FIELDS, FORM_FIELDS, NONE, OBJECT_PARAMETERS, OTHER_DIALECTS,
-    SERVICE_PARAMETERS, SIGNATURE_PARAMETERS, SINGLE_FIELDS,
+    ANY_PARAMETERS, BUCKET_PARAMETERS, FIELDS, FORM_FIELDS, MAKING, NONE, OBJECT_PARAMETERS, OTHER_DIALECTS,
+    SERVICE_PARAMETERS, SIGNATURE_PARAMETERS, SINGLE_FIELDS, VALUED_PARAMETERS,
 };
 
 use super::escape::Pair;
-use super::operation::{self, Level};
+use super::operation::{self, Level, Operations};
 use super::target::Target;
 
 /// Something a rule has to name before a request may do it.
@@ -162,6 +162,15 @@ impl FeatureSet {
         self.0 == 0
     }
 
+    /// The operations by which one could have what `operation` does with these features: who makes an object and says who
+    /// may read it has made the object and set its access.
+    #[must_use]
+    pub fn implied(self, operation: &str) -> Operations {
+        let rows = MAKING.iter().filter(|(feature, ..)| self.has(*feature));
+        let implied = rows.filter(|(_, making, _)| making.contains(&operation)).flat_map(|(.., implied)| *implied);
+        implied.filter_map(|name| Operations::one(name)).fold(Operations::NONE, Operations::and)
+    }
+
     /// What is in it.
     pub fn iter(self) -> impl Iterator<Item = Feature> {
         Feature::ALL.iter().copied().filter(move |feature| self.has(*feature))
@@ -198,6 +207,10 @@ pub enum Why {
     Twice,
     /// It names an operation where another parameter already did.
     TwoOperations,
+    /// It has no value. To some servers it is then not there, and the request another one.
+    Empty,
+    /// It means something only together with another one, which is not there.
+    Alone,
 }
 
 impl Unknown {
@@ -213,6 +226,8 @@ impl fmt::Display for Unknown {
             Why::NotKnown => write!(f, "{} is not understood here", self.what),
             Why::Twice => write!(f, "{} is given twice", self.what),
             Why::TwoOperations => write!(f, "{} names a second operation", self.what),
+            Why::Empty => write!(f, "{} without a value", self.what),
+            Why::Alone => write!(f, "{} without what belongs to it", self.what),
         }
     }
 }
@@ -233,8 +248,8 @@ pub fn read(
     if let Some(name) = singles.next() {
         return Err(Unknown::new(name.as_bytes(), Why::Twice));
     }
-    for (name, _) in fields.iter(block) {
-        set = set.and(field(name)?);
+    for (name, value) in fields.iter(block) {
+        set = set.and(field(name, value)?);
     }
     Ok(match (level, method) {
         (Level::Bucket, b"PUT" | b"DELETE") => set.with(Feature::BucketConfig),
@@ -257,7 +272,7 @@ pub fn of_form<'n>(names: impl Iterator<Item = &'n [u8]>) -> Result<FeatureSet, 
             None if has_prefix(name, b"x-ignore-") => NONE,
             // A form brings its object with it.
             None if has_prefix(name, b"x-amz-copy-source") => return Err(Unknown::new(name, Why::NotKnown)),
-            None if has_prefix(name, b"x-amz-") => field(name)?,
+            None if has_prefix(name, b"x-amz-") => field(name, b"")?,
             None => return Err(Unknown::new(name, Why::NotKnown)),
         });
     }
@@ -274,7 +289,7 @@ fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSe
             return Err(Unknown::new(&name, Why::NotKnown));
         }
         if has_prefix(&name, b"x-amz-") {
-            set = set.and(signed_parameter(&name)?);
+            set = set.and(signed_parameter(pair, &name)?);
             continue;
         }
         if target.pairs().take(index).any(|earlier| earlier.decoded_name() == name) {
@@ -290,8 +305,30 @@ fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSe
             None => {}
         }
         set = set.and(parameter(level, pair, &name).ok_or_else(|| Unknown::new(&name, Why::NotKnown))?);
+        if is_valued(&name) && pair.decoded_value().iter().all(|byte| *byte <= b' ') {
+            return Err(Unknown::new(&name, Why::Empty));
+        }
+    }
+    if method == b"PUT" {
+        check_part(target)?;
     }
     Ok(set)
+}
+
+/// Whether a parameter is nothing without a value: Ceph takes an empty `uploadId` for none, and deletes the object whose
+/// upload S3 would have ended.
+fn is_valued(name: &[u8]) -> bool {
+    VALUED_PARAMETERS.iter().any(|known| known.as_bytes() == name)
+}
+
+/// Refuses half of what names a part: whether that uploads one or the object is for each server to say.
+fn check_part(target: Target<'_>) -> Result<(), Unknown> {
+    let has = |name| target.pairs().any(|pair| pair.is(name));
+    match (has("uploadId"), has("partNumber")) {
+        (true, false) => Err(Unknown::new(b"uploadId", Why::Alone)),
+        (false, true) => Err(Unknown::new(b"partNumber", Why::Alone)),
+        _ => Ok(()),
+    }
 }
 
 /// A parameter that S3 does not take for a field.
@@ -312,7 +349,7 @@ fn parameter(level: Level, pair: Pair<'_>, name: &[u8]) -> Option<FeatureSet> {
 }
 
 /// A parameter that S3 takes for a field of that name, because presigned links carry fields in the query.
-fn signed_parameter(name: &[u8]) -> Result<FeatureSet, Unknown> {
+fn signed_parameter(pair: Pair<'_>, name: &[u8]) -> Result<FeatureSet, Unknown> {
     if SIGNATURE_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) {
         return Ok(FeatureSet::NONE);
     }
@@ -320,11 +357,11 @@ fn signed_parameter(name: &[u8]) -> Result<FeatureSet, Unknown> {
     if has_prefix(name, b"x-amz-copy-source") {
         return Err(Unknown::new(name, Why::NotKnown));
     }
-    field(name)
+    field(name, &pair.decoded_value())
 }
 
 /// A field.
-fn field(name: &[u8]) -> Result<FeatureSet, Unknown> {
+fn field(name: &[u8], value: &[u8]) -> Result<FeatureSet, Unknown> {
     if !matches!(name.first(), Some(b'x' | b'X')) {
         return Ok(FeatureSet::NONE);
     }
@@ -340,6 +377,10 @@ fn field(name: &[u8]) -> Result<FeatureSet, Unknown> {
     }
     let lower = name.to_ascii_lowercase();
     if lower.starts_with(b"x-amz-meta-") {
+        return Ok(FeatureSet::NONE);
+    }
+    // The class an object has of which none is said.
+    if lower == b"x-amz-storage-class" && value == b"STANDARD" {
         return Ok(FeatureSet::NONE);
     }
     let row = FIELDS.iter().find(|(known, _)| match known.strip_suffix('*') {

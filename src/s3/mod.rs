@@ -7,4 +7,6 @@ pub mod escape;
 pub mod features;
 pub mod form;
 pub mod operation;
+pub mod restore;
 pub mod target;
+mod xml;

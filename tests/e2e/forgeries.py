@@ -379,6 +379,8 @@ def policy():
         ("encoded-name", "PUT", OBJECT + "?%78-amz-acl=public-read"),
     ]:
         yield f"unnamed-in-link-{name}", lambda m=method, t=target: link(m, t), {400, 403, 501}, None
+    for name, field in [("acl", ("x-amz-acl", "public-read")), ("grant", ("x-amz-grant-read", "id=a"))]:
+        yield f"denied-by-operation-{name}", lambda f=field: header("PUT", OBJECT, f, key=COPIER), *denied
     yield "unknown-parameter", lambda: header(target=OBJECT + "?frobnicate=1"), 501, "NotImplemented"
     yield "unknown-bucket-parameter", lambda: header("PUT", f"/{BUCKET}?intelligent-frob=1"), {403, 501}, None
     yield "unknown-field", lambda: asks("x-amz-frobnicate"), 501, "NotImplemented"
@@ -401,6 +403,40 @@ def preflights():
     yield "preflight-of-no-bucket", lambda: Raw("OPTIONS", "/", asks), {403, 404, 501}, None
     yield "preflight-through-dots", lambda: Raw("OPTIONS", f"/{BUCKET}/../{OTHERS}/a", asks), 400, BAD_URI
     yield "preflight-with-body", lambda: Raw("OPTIONS", OBJECT, asks, b"body"), {400, 403}, None
+
+
+def restore(body: str) -> Raw:
+    return header("POST", OBJECT + "?restore=", ("content-type", "application/xml"), body=body.encode(), key=COPIER)
+
+
+def doubles():
+    """Requests that are one thing to S3, and another to other stores or with their body."""
+    unknown = 501, "NotImplemented"
+    for name, method, query in [
+        ("abort-without-upload", "DELETE", "uploadId="),
+        ("abort-without-value", "DELETE", "uploadId"),
+        ("abort-of-a-space", "DELETE", "uploadId=%20"),
+        ("complete-without-upload", "POST", "uploadId="),
+        ("part-without-upload", "PUT", "partNumber=1"),
+        ("part-of-an-empty-upload", "PUT", "partNumber=1&uploadId="),
+        ("part-without-number", "PUT", "partNumber=&uploadId=x"),
+        ("version-without-value", "DELETE", "versionId="),
+    ]:
+        yield name, lambda m=method, q=query: header(m, f"{OBJECT}?{q}", key=COPIER), *unknown
+        yield f"link-{name}", lambda m=method, q=query: link(m, f"{OBJECT}?{q}", key=COPIER), *unknown
+    request = "<RestoreRequest>{}</RestoreRequest>".format
+    elsewhere = f"<OutputLocation><S3><BucketName>{OTHERS}</BucketName><Prefix>a</Prefix></S3></OutputLocation>"
+    yield "restore-elsewhere", lambda: restore(request(f"<Days>1</Days>{elsewhere}")), *unknown
+    yield "restore-and-select", lambda: restore(request("<Type>SELECT</Type><SelectParameters/>")), *unknown
+    yield "restore-no-xml", lambda: restore("Days=1"), 400, "MalformedXML"
+    yield "restore-cut-xml", lambda: restore("<RestoreRequest><Days>1</Days>"), 400, "MalformedXML"
+    yield (
+        "restore-with-entity",
+        lambda: restore('<!DOCTYPE d [<!ENTITY e "1">]>' + request("<Days>&e;</Days>")),
+        400,
+        "MalformedXML",
+    )
+    yield "restore-of-a-megabyte", lambda: restore(request(" " * (1 << 20))), {400, 413}, None
 
 
 def copies():
@@ -924,6 +960,7 @@ TABLES = [
     tampered,
     uris,
     policy,
+    doubles,
     preflights,
     copies,
     tokens,

@@ -27,6 +27,7 @@ from forgeries import (
     copy,
     delete_objects,
     replay,
+    restore,
 )
 from gate import Client, ReSign, Route, binary
 from identity import EACH, ENDPOINT, MEDIA, STUDIO_KEY, process_credential
@@ -63,11 +64,11 @@ def guarded(start_gate, storage, authority, resign_identity, workspace):
                 "clients": ["copier"],
                 "operations": ["read", "write", "delete"],
                 "prefixes": ["shots/"],
-                "features": ["copy", "bulk-delete", "post-form"],
+                "features": ["copy", "bulk-delete", "post-form", "restore", "acl"],
             },
             {"clients": ["elsewhere", "ended", "future", "guarded"], "operations": ["read", "write", "list"]},
         ],
-        "deny": [{"prefixes": ["shots/secret/"]}],
+        "deny": [{"prefixes": ["shots/secret/"]}, {"operations": ["PutObjectAcl"]}],
     }
     visitors = {
         "credential": "role",
@@ -157,6 +158,10 @@ def test_nothing_of_all_these_bodies_came_late(guarded, storage):
         put,
         lambda: header("HEAD"),
         lambda: header("DELETE"),
+        lambda: header("PUT", OBJECT, ("x-amz-storage-class", "STANDARD"), body=b"frame"),
+        lambda: header("PUT", OBJECT + "?partNumber=1&uploadId=x", body=b"frame"),
+        lambda: restore(""),
+        lambda: restore("<RestoreRequest><Days>1</Days></RestoreRequest>"),
         lambda: header(key=TEMPORARY),
         lambda: header(key=READER),
         lambda: header(date=sigv4.stamp(-800)),

@@ -47,8 +47,8 @@ impl<'a> Admission<'a> {
 pub(super) enum Step<'a> {
     /// All the way.
     Admitted(Box<Admission<'a>>),
-    /// The keys it would delete are in its body.
-    Keys(Box<Asked<'a>>),
+    /// What it would do is in its body, of at most so many bytes.
+    Document(Box<Asked<'a>>, usize),
     /// Who sent it, and what for, is in its body.
     Form(Box<(&'a Route, &'a ReSign, Place<'a>, Boundary)>),
 }
@@ -79,7 +79,8 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         story.asked(&asked, identity);
         match asked.needs() {
             Needs::Nothing => Ok(Step::Admitted(Admission::whole(asked.decide(request, None)?))),
-            Needs::Keys => Ok(Step::Keys(Box::new(asked))),
+            Needs::Keys => Ok(Step::Document(Box::new(asked), limits::DELETE_BODY_BYTES_MAX)),
+            Needs::Restore => Ok(Step::Document(Box::new(asked), limits::RESTORE_BODY_BYTES_MAX)),
         }
     }
 
@@ -91,13 +92,12 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
     ) -> Result<Box<Admission<'a>>, Failure> {
         match step {
             Step::Admitted(admission) => Ok(admission),
-            Step::Keys(asked) => {
-                if matches!(self.request.body, RequestBody::Length(length) if length > limits::DELETE_BODY_BYTES_MAX as u64)
-                {
-                    return Err(Refused::Document(NotTaken::TooMuch("bytes")).into());
+            Step::Document(asked, bytes_max) => {
+                if matches!(self.request.body, RequestBody::Length(length) if length > bytes_max as u64) {
+                    return Err(Refused::Document(NotTaken::TooMuch("the XML is longer than it may be")).into());
                 }
                 let room = self.shard.spool_room().await?;
-                let body = self.read_body(limits::DELETE_BODY_BYTES_MAX).await?;
+                let body = self.read_body(bytes_max).await?;
                 let admitted = asked.decide(&self.request, Some(&body.data))?;
                 Ok(Box::new(Admission { admitted, body: Some(body), _room: Some(room) }))
             }

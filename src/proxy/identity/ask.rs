@@ -6,6 +6,7 @@ use crate::http::framing::RequestBody;
 use crate::policy::authorize::{self, Ask, Asker, Authorized};
 use crate::policy::identity::{ClientId, Presence};
 use crate::policy::route::{Place, ReSign, Route};
+use crate::policy::rules::{Demand, Verdict};
 use crate::proxy::exchange::Request;
 use crate::proxy::identity::{Identity, Tools};
 use crate::proxy::inspect::Inspects;
@@ -14,6 +15,7 @@ use crate::s3::delete;
 use crate::s3::escape;
 use crate::s3::features::{self, Feature, FeatureSet};
 use crate::s3::operation::{self, Level};
+use crate::s3::restore;
 use crate::sign::canonical::Scratch;
 use crate::sign::checksum::Expected;
 use crate::sign::chunks::Chain;
@@ -42,6 +44,8 @@ pub enum Needs {
     Nothing,
     /// The keys of a DeleteObjects.
     Keys,
+    /// What a RestoreObject is to do besides.
+    Restore,
 }
 
 /// A request that may go out, signed if it was authorized.
@@ -265,8 +269,18 @@ impl<'a> Asked<'a> {
     pub fn needs(&self) -> Needs {
         let Asker { client, is_keyed } = self.asker;
         let rules = &self.outgoing.resign.rules;
-        let is_deletion = self.operation == "DeleteObjects";
-        if is_deletion && rules.needs_keys(client, is_keyed, self.features) { Needs::Keys } else { Needs::Nothing }
+        match self.operation {
+            "DeleteObjects" if rules.needs_keys(client, is_keyed, self.features) => Needs::Keys,
+            RESTORE => {
+                let key = escape::decode(self.outgoing.place.key);
+                let demand = Demand { operation: RESTORE, key, features: self.features };
+                match rules.decide(client, is_keyed, &demand) {
+                    Verdict::Allowed { .. } => Needs::Restore,
+                    _ => Needs::Nothing,
+                }
+            }
+            _ => Needs::Nothing,
+        }
     }
 
     /// Asks the rules. `body` is what was needed of it.
@@ -276,12 +290,12 @@ impl<'a> Asked<'a> {
     pub fn decide(self, request: &Request<'_>, body: Option<&[u8]>) -> Result<Admitted<'a>, Refused> {
         let Self { asker, mut others, operation, features, outgoing } = self;
         let rules = &outgoing.resign.rules;
-        let authorized = match body {
-            Some(xml) => {
+        let authorized = match (operation, body) {
+            ("DeleteObjects", Some(xml)) => {
                 let keys = delete::keys(xml).map_err(Refused::Document)?;
                 authorize::authorize(rules, asker, authorize::deletions(&keys, features))
             }
-            None => {
+            _ => {
                 let key = escape::decode(outgoing.place.key);
                 let ask = Ask {
                     operation,
@@ -302,6 +316,10 @@ impl<'a> Asked<'a> {
             }
         };
         let authorized = authorized.map_err(|refused| Refused::of_policy(refused, operation))?;
+        if operation == RESTORE {
+            let xml = body.ok_or_else(|| Refused::Unknown("a RestoreObject without its body".into()))?;
+            restore::check(xml).map_err(not_restored)?;
+        }
         Ok(Admitted { outgoing, authorized: Some(authorized) })
     }
 }
@@ -378,6 +396,16 @@ impl ClientChain {
 
     fn begin(&self) -> Chain {
         Chain::in_scope(self.key.clone(), &self.signed_at, &self.scope, self.seed)
+    }
+}
+
+/// Brings back what was archived, and with a body of more than that anything else.
+const RESTORE: &str = "RestoreObject";
+
+fn not_restored(why: restore::NotTaken) -> Refused {
+    match why {
+        restore::NotTaken::Document(why) => Refused::Document(why),
+        restore::NotTaken::Element(name) => Refused::Unknown(format!("{name} in a RestoreRequest")),
     }
 }
 

@@ -161,3 +161,29 @@ pub(super) const FORM_FIELDS: &[(&str, FeatureSet)] = &[
     ("acl", ACL),
     ("tagging", TAGGING),
 ];
+
+/// Parameters that need a value.
+pub(super) const VALUED_PARAMETERS: &[&str] = &["uploadId", "partNumber", "versionId"];
+
+/// Operations that make an object.
+const MAKING_OBJECTS: &[&str] = &[
+    "PutObject",
+    "CopyObject",
+    "PostObject",
+    "CreateMultipartUpload",
+    "UploadPart",
+    "UploadPartCopy",
+    "CompleteMultipartUpload",
+];
+
+const MAKING_BUCKETS: &[&str] = &["CreateBucket"];
+
+/// What one of these features, with one of these operations, does as well. IAM asks for these actions besides s3:PutObject
+/// and s3:CreateBucket.
+pub(super) const MAKING: &[(Feature, &[&str], &[&str])] = &[
+    (Feature::Acl, MAKING_OBJECTS, &["PutObjectAcl"]),
+    (Feature::Tagging, MAKING_OBJECTS, &["PutObjectTagging"]),
+    (Feature::ObjectLock, MAKING_OBJECTS, &["PutObjectRetention", "PutObjectLegalHold"]),
+    (Feature::Acl, MAKING_BUCKETS, &["PutBucketAcl"]),
+    (Feature::ObjectLock, MAKING_BUCKETS, &["PutObjectLockConfiguration"]),
+];

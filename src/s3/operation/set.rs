@@ -147,6 +147,12 @@ impl Operations {
         Self::one(name).is_some_and(|one| self.0 & one.0 != 0)
     }
 
+    /// Whether the two share an operation.
+    #[must_use]
+    pub fn touches(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(self) -> bool {
