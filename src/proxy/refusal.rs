@@ -107,7 +107,7 @@ impl Refused {
             Self::NoSuchBucket => row(404, "NoSuchBucket", "no-such-bucket",
                 "This gate serves no bucket of that name here.".into()),
             Self::Key => row(400, "InvalidURI", "key",
-                "A key with a segment of one or two dots, or with a zero byte, is read differently by different servers; \
+                "A key of slashes only, with a segment of one or two dots, or with a zero byte is read differently by different servers; \
                  the gate does not sign for it.".into()),
             Self::CopySource(why) => row(400, "InvalidArgument", "copy-source", format!("{why}.").into()),
             Self::Unknown(what) => row(501, "NotImplemented", "unknown",
