@@ -143,7 +143,10 @@ where
         Some(sending) => (sending, spooled, None),
         None => Box::pin(cx.spool()).await?,
     };
-    let _room = shard.room().await?;
+    let _room = match admitted.is_some_and(|admitted| admitted.holds_chunks()) {
+        true => shard.room_for_chunks().await?,
+        false => shard.room().await?,
+    };
     let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
     let reader = spooled.as_ref().map_or(request.body.into(), |spooled| Reader::Length(spooled.total()));
     let mut upload = Upload::new(reader, first);
