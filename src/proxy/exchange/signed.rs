@@ -105,7 +105,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 if matches!(self.request.body, RequestBody::Length(length) if length > bytes_max as u64) {
                     return Err(Refused::Document(NotTaken::TooMuch("the XML is longer than it may be")).into());
                 }
-                let room = self.shard.spool_room().await?;
+                let room = self.shard.document_room().await?;
                 let body = self.read_body(bytes_max).await?;
                 let admitted = asked.decide(&self.request, Some(&body.data))?;
                 Ok(Box::new(Admission { admitted, body: Some(body), _room: Some(room) }))
