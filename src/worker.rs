@@ -1,7 +1,9 @@
 //! One shard: a thread on a core of its own with its own ring, listeners, buffers and upstream connections.
 
 pub mod balance;
+pub mod heart;
 
+use std::cell::Cell;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
@@ -29,6 +31,7 @@ use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
 use crate::tls::config::{ClientConfig, ServerConfig};
 use balance::{Balance, Handed, Member};
+use heart::Heart;
 
 /// Everything one shard is made of.
 pub struct Plan<S> {
@@ -62,19 +65,27 @@ pub struct Plan<S> {
     pub start_id: u64,
     /// Told once the shard accepts connections.
     pub ready: Sender<usize>,
+    /// Beats while the shard goes on.
+    pub heart: Arc<Heart>,
     /// Tells the shard to stop.
     pub stop: Arc<Notify>,
 }
 
-/// Runs a shard on the calling thread until it is told to stop and its clients have left.
+/// Runs a shard on the calling thread until it is told to stop and its clients have left. Returns how many of them were
+/// broken off because they did not do so in time.
 ///
 /// # Errors
 /// When the kernel offers no ring or a listener cannot be used.
-pub fn run<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
-    runtime::run_shard(plan.core, runtime::RING_ENTRIES, || shard(plan))?
+pub fn run<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<usize> {
+    let heart = Arc::clone(&plan.heart);
+    let ended = runtime::run_shard(plan.core, runtime::RING_ENTRIES, || shard(plan))?;
+    if ended.is_ok() {
+        heart.rest();
+    }
+    ended
 }
 
-async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
+async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<usize> {
     let Plan { timeouts, limits, .. } = plan;
     let upstreams = plan.upstreams.into_iter().enumerate();
     let upstreams =
@@ -109,6 +120,7 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     if let Some(member) = &member {
         entrances.push(tokio::task::spawn_local(take_over(Rc::clone(member), tls, Rc::clone(&shard))));
     }
+    tokio::task::spawn_local(beat(plan.heart, Rc::clone(&shard)));
     // Nobody listens any more only when the process is already going down.
     let _ = plan.ready.send(plan.number);
     drop(plan.ready);
@@ -120,15 +132,19 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     if let Some(member) = member {
         member.close();
     }
-    tokio::task::spawn_local(give_up(Rc::clone(&shard), drain));
+    let cut = Rc::new(Cell::new(0));
+    tokio::task::spawn_local(give_up(Rc::clone(&shard), drain, Rc::clone(&cut)));
     for entrance in entrances {
         // Who is still in a queue gets a seat before the last seat is found empty.
         if let Err(error) = entrance.await {
             tracing::error!(%error, "a listener ended early");
         }
     }
-    shard.emptied().await;
-    Ok(())
+    let patience = Deadline::after(drain.saturating_add(ABORT_WAIT));
+    if clock::within(patience, shard.emptied()).await.is_none() {
+        tracing::warn!(left = shard.connections(), "connections that were broken off do not end; leaving them");
+    }
+    Ok(cut.get())
 }
 
 /// One listener and what stands behind it.
@@ -192,13 +208,19 @@ fn seat<S: AccessSink + 'static>(arrival: Arrival, tls: Option<Arc<ServerConfig>
     });
 }
 
-/// Breaks off what is still running when the time for leaving is up, and whatever comes out of a queue after that.
-async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Duration) {
-    tokio::time::sleep_until(clock::mono() + drain).await;
-    let left = shard.connections();
-    if left > 0 {
-        tracing::warn!(left, "breaking off connections that did not finish within timeouts.drain");
+/// Shows that the shard goes on, and how many clients it has.
+async fn beat<S: AccessSink>(heart: Arc<Heart>, shard: Rc<Shard<Dialer, S>>) {
+    loop {
+        heart.beat(shard.connections());
+        tokio::time::sleep(heart::BEAT).await;
     }
+}
+
+/// Breaks off what is still running when the time for leaving is up, and whatever comes out of a queue after that. `cut`
+/// counts them.
+async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Duration, cut: Rc<Cell<usize>>) {
+    tokio::time::sleep(drain).await;
+    cut.set(shard.connections());
     loop {
         shard.abort();
         tokio::time::sleep(ABORT_AGAIN).await;
@@ -207,6 +229,9 @@ async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Du
 
 /// How often a shard that has given up looks for clients that were still in a queue.
 const ABORT_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long connections that are broken off may take to end: a handshake under way does not know of it.
+const ABORT_WAIT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -43,6 +43,12 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     sys::raise_descriptor_limit()
 }
 
+/// Microseconds of the monotonic clock of this machine, which other processes read as well: what sd_notify(3) wants.
+#[must_use]
+pub fn monotonic_usec() -> u64 {
+    sys::monotonic_usec()
+}
+
 /// Cores this process may use, in order. Never empty.
 #[must_use]
 pub fn allowed_cores() -> Vec<usize> {

@@ -3,7 +3,9 @@
 pub mod admin;
 pub mod clients;
 pub mod logging;
+pub mod notify;
 pub mod signals;
+pub mod watch;
 
 use std::fmt;
 use std::io;
@@ -30,11 +32,14 @@ use crate::proxy::{Limits, Timeouts};
 use crate::server::admin::{Admin, Health};
 use crate::server::clients::{ClientOptions, SecretError};
 use crate::server::logging::AccessLogger;
+use crate::server::notify::Notifier;
 use crate::server::signals::{Signal, Signals};
+use crate::server::watch::Watch;
 use crate::sign::credentials::Slot;
 use crate::tls;
 use crate::tls::config::{Kernel, Records, ServerConfig, ServerOptions, TlsConfigError};
 use crate::worker::balance::Balance;
+use crate::worker::heart::Heart;
 use crate::worker::{self, Plan};
 
 /// Everything a gate needs to run, checked.
@@ -87,8 +92,10 @@ pub enum AccessLog {
 pub struct Gate {
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
-    shards: Vec<JoinHandle<io::Result<()>>>,
+    shards: Vec<JoinHandle<io::Result<usize>>>,
     stops: Vec<Arc<Notify>>,
+    hearts: Vec<Arc<Heart>>,
+    drain: Duration,
     admin: Option<Admin>,
     health: Arc<Health>,
     balance: Option<Arc<Balance>>,
@@ -148,6 +155,8 @@ impl Gate {
             http,
             shards: Vec::new(),
             stops: Vec::new(),
+            hearts: (0..count).map(|_| Arc::default()).collect(),
+            drain: options.timeouts.drain,
             admin: None,
             health,
             balance: balance.clone(),
@@ -157,6 +166,7 @@ impl Gate {
             _store: store,
             _resolver: resolver,
         };
+        let hearts = gate.hearts.clone();
         let started = gate.start_shards(sockets, |number, listeners, stop| Plan {
             number,
             core: options.pin.then(|| cores[number % cores.len()]),
@@ -173,6 +183,7 @@ impl Gate {
             access: access.another(),
             start_id,
             ready: ready.clone(),
+            heart: Arc::clone(&hearts[number]),
             stop,
         });
         drop(ready);
@@ -190,7 +201,7 @@ impl Gate {
         };
         match outcome {
             Ok(admin) => gate.admin = admin,
-            Err(error) => return Err(gate.stop().map_or_else(StartError::Shard, |()| error)),
+            Err(error) => return Err(gate.stop().map_or_else(StartError::Shard, |_| error)),
         }
         Ok(gate)
     }
@@ -240,24 +251,31 @@ impl Gate {
         self.balance.as_ref().map(|balance| balance.connections()).unwrap_or_default()
     }
 
+    /// The heart of each shard.
+    #[must_use]
+    pub fn hearts(&self) -> &[Arc<Heart>] {
+        &self.hearts
+    }
+
     /// Opens the access log anew, after somebody has moved the file away.
     pub fn reopen_log(&self) {
         self.access.reopen();
     }
 
-    /// Stops accepting, lets transfers finish within `timeouts.drain`, writes the last records.
+    /// Stops accepting, lets transfers finish within `timeouts.drain`, breaks off the others, writes the last records.
+    /// Returns how many connections were broken off.
     ///
     /// # Errors
     /// The first shard that ended in an error.
-    pub fn stop(self) -> io::Result<()> {
+    pub fn stop(self) -> io::Result<usize> {
         self.health.set_draining();
         for stop in &self.stops {
             stop.notify_one();
         }
-        let mut result = Ok(());
+        let mut result = Ok(0);
         for shard in self.shards {
             let ended = shard.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
-            result = result.and(ended);
+            result = result.and_then(|cut| ended.map(|more| cut + more));
         }
         if let Some(admin) = self.admin {
             admin.stop();
@@ -273,16 +291,27 @@ impl Gate {
 /// Why it could not start, or what a shard died of.
 pub fn run(options: Options) -> Result<(), StartError> {
     logging::init_tracing();
+    let notifier = Notifier::from_environment();
     let mut signals = Signals::install().map_err(StartError::Signals)?;
+    let routes = options.routes.len();
     let gate = Gate::start(options)?;
     tracing::info!("{}", gate.records());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
+    let watch = Watch::start(&notifier, notify::watchdog_interval(), gate.hearts().to_vec(), routes);
+    let watch = watch.map_err(StartError::Watch)?;
     while signals.wait() == Signal::Reopen {
         gate.reopen_log();
     }
-    tracing::info!("stopping: transfers may finish, new connections are not taken");
+    let drain = gate.drain;
+    notifier.stopping(drain.saturating_add(STOP_WAIT));
+    watch.set_draining();
+    tracing::info!(?drain, "stopping: transfers may finish, new connections are not taken");
     signals.stop_at_once_next_time();
-    gate.stop().map_err(StartError::Shard)
+    match gate.stop().map_err(StartError::Shard)? {
+        0 => tracing::info!("stopped: all connections have ended"),
+        cut => tracing::warn!(cut, ?drain, "stopped: broke off connections that did not end within timeouts.drain"),
+    }
+    Ok(())
 }
 
 /// The thread that keeps credentials, if there are any to keep.
@@ -354,6 +383,8 @@ pub enum StartError {
     Clients(Vec<SecretError>),
     /// Signal handlers.
     Signals(io::Error),
+    /// The thread that watches the shards.
+    Watch(io::Error),
     /// A shard's thread or ring.
     Shard(io::Error),
 }
@@ -378,6 +409,7 @@ impl fmt::Display for StartError {
                 f.write_str(&errors.join("; "))
             }
             Self::Signals(error) => write!(f, "signal handlers cannot be installed: {error}"),
+            Self::Watch(error) => write!(f, "the shards cannot be watched: {error}"),
             Self::Shard(error) => write!(f, "{error}"),
         }
     }
@@ -390,6 +422,9 @@ const FIRST_ANSWERS: Duration = Duration::from_secs(3);
 
 /// How long a start waits for credentials; the same holds for them.
 const FIRST_CREDENTIALS: Duration = Duration::from_secs(5);
+
+/// What the service manager is asked for beyond `timeouts.drain`: connections that were broken off take a moment to end.
+const STOP_WAIT: Duration = Duration::from_secs(20);
 
 /// How often upstream names are resolved again. S3's answers live for a few seconds and rotate; asking more often than
 /// this only spreads connections a little wider.
