@@ -5,7 +5,6 @@ pub mod heart;
 
 use std::cell::Cell;
 use std::io;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -18,7 +17,7 @@ use crate::clock::{self, Deadline};
 use crate::limits;
 use crate::link::KernelTls;
 use crate::net::dial::Dialer;
-use crate::net::listen::{Arrival, Listener};
+use crate::net::listen::{Arrival, Bound, Listener};
 use crate::net::resolve::Addresses;
 use crate::net::runtime;
 use crate::net::uring;
@@ -40,7 +39,7 @@ pub struct Plan<S> {
     /// The core it is pinned to.
     pub core: Option<usize>,
     /// Its listening sockets, with TLS or without.
-    pub listeners: Vec<(TcpListener, Option<Arc<ServerConfig>>)>,
+    pub listeners: Vec<(Bound, Option<Arc<ServerConfig>>)>,
     /// Which bucket a name stands for.
     pub routes: Arc<RouteTable>,
     /// TLS towards each upstream.
@@ -112,7 +111,7 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<usize> {
     let (sockets, tls): (Vec<_>, Vec<_>) = plan.listeners.into_iter().unzip();
     let (mut listeners, mut entrances) = (Vec::new(), Vec::new());
     for (index, socket) in sockets.into_iter().enumerate() {
-        let listener = Rc::new(Listener::from_std(socket)?);
+        let listener = Rc::new(Listener::new(socket)?);
         let door = Door { index, listener: Rc::clone(&listener), tls: tls[index].clone(), member: member.clone() };
         entrances.push(tokio::task::spawn_local(accept(door, Rc::clone(&shard))));
         listeners.push(listener);

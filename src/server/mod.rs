@@ -9,7 +9,7 @@ pub mod watch;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
@@ -22,8 +22,10 @@ use crate::creds::store::Store;
 use crate::creds::{self, CredentialOptions};
 use crate::link::KernelTls;
 use crate::net::kernel::{self, Unavailable};
+use crate::net::inherit::Inherited;
+use crate::net::listen::Bound;
 use crate::net::resolve::Resolver;
-use crate::net::{listen, runtime};
+use crate::net::runtime;
 use crate::pipe::Splice;
 use crate::policy::route::{Route, RouteTable};
 use crate::proxy::identity::Known;
@@ -141,8 +143,12 @@ impl Gate {
         };
         let known = (!slots.is_empty()).then_some(known);
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-        let https = bind_all(&options.https, tls.as_ref(), &mut sockets)?;
-        let http = bind_all(&options.http, None, &mut sockets)?;
+        let mut inherited = Inherited::take();
+        let https = bind_all(&options.https, tls.as_ref(), &mut sockets, &mut inherited)?;
+        let http = bind_all(&options.http, None, &mut sockets, &mut inherited)?;
+        if !inherited.left().is_empty() {
+            tracing::warn!(at = ?inherited.left(), "the service manager listens there for filmgate, and [listen] does not");
+        }
         let (access, logger) = AccessLogger::start(options.access_log).map_err(StartError::AccessLog)?;
         let statuses = store.as_ref().map(Store::statuses).unwrap_or_default();
         let health = Arc::new(Health::new(statuses));
@@ -345,17 +351,18 @@ fn protection(
 }
 
 /// A listening socket and the TLS it speaks.
-type Listening = (TcpListener, Option<Arc<ServerConfig>>);
+type Listening = (Bound, Option<Arc<ServerConfig>>);
 
 /// Binds every address once for each shard and returns where that came to be.
 fn bind_all(
     addresses: &[SocketAddr],
     tls: Option<&Arc<ServerConfig>>,
     sockets: &mut [Vec<Listening>],
+    inherited: &mut Inherited,
 ) -> Result<Vec<SocketAddr>, StartError> {
     let mut bound = Vec::new();
     for address in addresses {
-        let listeners = listen::bind_shards(*address, sockets.len()).map_err(StartError::Listen)?;
+        let listeners = inherited.bind_shards(*address, sockets.len()).map_err(StartError::Listen)?;
         bound.extend(listeners.first().and_then(|first| first.local_addr().ok()));
         for (listener, shard) in listeners.into_iter().zip(sockets.iter_mut()) {
             shard.push((listener, tls.cloned()));
