@@ -11,6 +11,7 @@ use super::rules::{self, Names};
 use super::{Problem, Severity, client, credential, probe, value};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
+use crate::server::preflight::Finding;
 use crate::server::{AccessLog, Options};
 use crate::tls::config::{ClientOptions, Identity, Records, ServerOptions, Version};
 
@@ -37,20 +38,35 @@ pub fn load(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
 /// Every problem of the text, or else of the files.
 pub fn examine(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
     let (options, mut problems) = load(text)?;
-    for mut problem in probe::probe(&options) {
-        problem.line = file::locate(text, &problem.key);
-        if problem.line.is_none() {
-            problem.key = problem.key.replace("tls.identity[0].", "tls.");
-            problem.line = file::locate(text, &problem.key);
-        }
-        problems.push(problem);
-    }
+    problems.extend(probe::probe(&options).into_iter().map(|problem| located(text, problem)));
     problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         Err(problems)
     } else {
         Ok((options, problems))
     }
+}
+
+/// What was found about the machine and the configuration `text`, in the order of its lines.
+#[must_use]
+pub fn standing_of(text: &str, findings: Vec<Finding>) -> Vec<Problem> {
+    let problem = |finding: Finding| {
+        let severity = if finding.is_error { Severity::Error } else { Severity::Warning };
+        located(text, Problem { severity, key: finding.key, line: None, message: finding.message })
+    };
+    let mut problems: Vec<_> = findings.into_iter().map(problem).collect();
+    problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+    problems
+}
+
+/// The same problem with its line, and with its key as the text has it.
+fn located(text: &str, mut problem: Problem) -> Problem {
+    problem.line = file::locate(text, &problem.key);
+    if problem.line.is_none() {
+        problem.key = problem.key.replace("tls.identity[0].", "tls.");
+        problem.line = file::locate(text, &problem.key);
+    }
+    problem
 }
 
 fn options(root: &Section<'_>) -> Result<Options, Refused> {

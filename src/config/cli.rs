@@ -9,9 +9,10 @@ use clap::{Parser, Subcommand};
 
 use super::explain::{self, Question};
 use super::presign::PresignArguments;
-use super::{Problem, check, keys, value};
+use super::{Problem, Severity, check, keys, value};
+use crate::clock;
 use crate::policy::route::UpstreamHost;
-use crate::server::{AccessLog, Options};
+use crate::server::{AccessLog, Options, preflight};
 use crate::tls::config::Kernel;
 
 /// Exit status when the configuration or the command line is refused.
@@ -112,10 +113,17 @@ pub fn load(path: &Path) -> Result<Options, ExitCode> {
 /// `filmgate check`.
 #[must_use]
 pub fn check(path: &Path) -> ExitCode {
-    match load(path) {
-        Ok(options) => say(&format!("{}: ok\n{}", path.display(), summary(&options))),
-        Err(code) => code,
+    let options = match load(path) {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let findings = check::standing_of(&text, preflight::everything(&options, clock::now().wall));
+    complain(&listing(path, &findings));
+    if findings.iter().any(|finding| finding.severity == Severity::Error) {
+        return ExitCode::from(REFUSED);
     }
+    say(&format!("{}: ok\n{}", path.display(), summary(&options)))
 }
 
 /// `filmgate policy`.

@@ -35,7 +35,8 @@ impl Inherited {
     fn of(sockets: impl Iterator<Item = Socket>) -> Self {
         let mut taken = Self::default();
         for socket in sockets {
-            let is_fit = socket.r#type().is_ok_and(|kind| kind == Type::STREAM) && socket.is_listener().unwrap_or(false);
+            let is_fit =
+                socket.r#type().is_ok_and(|kind| kind == Type::STREAM) && socket.is_listener().unwrap_or(false);
             match socket.local_addr().ok().and_then(|address| address.as_socket()).filter(|_| is_fit) {
                 Some(address) => taken.sockets.push((address, socket.into())),
                 None => tracing::warn!("the service manager left a socket that is no listening TCP socket; closing it"),

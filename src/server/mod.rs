@@ -4,6 +4,7 @@ pub mod admin;
 pub mod clients;
 pub mod logging;
 pub mod notify;
+pub mod preflight;
 pub mod signals;
 pub mod watch;
 
@@ -21,8 +22,8 @@ use crate::clock;
 use crate::creds::store::Store;
 use crate::creds::{self, CredentialOptions};
 use crate::link::KernelTls;
-use crate::net::kernel::{self, Unavailable};
 use crate::net::inherit::Inherited;
+use crate::net::kernel::{self, Unavailable};
 use crate::net::listen::Bound;
 use crate::net::resolve::Resolver;
 use crate::net::runtime;
@@ -115,7 +116,8 @@ impl Gate {
     /// The first thing that is wrong, with its likely cause; nothing is left running then.
     pub fn start(options: Options) -> Result<Self, StartError> {
         let cores = runtime::allowed_cores();
-        let count = options.workers.unwrap_or(cores.len()).max(1);
+        let count = preflight::workers(&options);
+        preflight::enough_to_start(&options, count).map_err(StartError::Descriptors)?;
         if let Err(error) = runtime::raise_descriptor_limit() {
             tracing::warn!(%error, "cannot raise the number of open files; many connections may not fit");
         }
@@ -130,10 +132,12 @@ impl Gate {
         let records = options.tls.as_ref().map(|tls| tls.records);
         let records = records.or(upstream_tls_options.map(|tls| tls.records));
         let (kernel_tls, records) = protection(records, options.kernel, kernel::probe);
-        let names: Vec<_> = options.upstreams.iter().map(|upstream| upstream.connect.clone()).collect();
+        let names = preflight::names(&options.upstreams);
         let (resolver, addresses) = Resolver::start(&names, RESOLVE_EVERY).map_err(StartError::Resolver)?;
         if !resolver.wait_first(FIRST_ANSWERS) {
-            tracing::warn!("not every upstream name has an address yet; starting without");
+            for finding in preflight::unresolved(&options, &addresses) {
+                tracing::warn!("{finding}");
+            }
         }
         let (store, slots) = store(options.credentials)?;
         let known = Known {
@@ -300,6 +304,13 @@ pub fn run(options: Options) -> Result<(), StartError> {
     let notifier = Notifier::from_environment();
     let mut signals = Signals::install().map_err(StartError::Signals)?;
     let routes = options.routes.len();
+    for finding in preflight::standing(&options, clock::now().wall) {
+        if finding.is_error {
+            tracing::error!("{finding}");
+        } else {
+            tracing::warn!("{finding}");
+        }
+    }
     let gate = Gate::start(options)?;
     tracing::info!("{}", gate.records());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
@@ -376,6 +387,8 @@ fn bind_all(
 pub enum StartError {
     /// A certificate, key or CA file.
     Tls(TlsConfigError),
+    /// The limit of open descriptors.
+    Descriptors(io::Error),
     /// A listening address.
     Listen(io::Error),
     /// The admin address.
@@ -406,7 +419,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls(error) => write!(f, "{error}"),
-            Self::Listen(error) => write!(f, "{error}"),
+            Self::Listen(error) | Self::Descriptors(error) => write!(f, "{error}"),
             Self::Admin(error) => write!(f, "listen.admin: {error}"),
             Self::AccessLog(error) => write!(f, "access-log.file cannot be opened: {error}"),
             Self::Resolver(error) => write!(f, "upstream names cannot be looked up: {error}"),

@@ -42,9 +42,11 @@ impl Watch {
     ) -> io::Result<Self> {
         let state = State { routes, ..State::default() };
         let shared = Arc::new(Shared { hearts, state: Mutex::new(state), changed: Condvar::new() });
-        notifier.ready(&shared.status(state));
+        let told = shared.status(state);
+        notifier.ready(&told);
         let (watching, notifier) = (Arc::clone(&shared), notifier.clone());
-        let thread = thread::Builder::new().name("watch".to_owned()).spawn(move || watching.run(&notifier, interval))?;
+        let thread =
+            thread::Builder::new().name("watch".to_owned()).spawn(move || watching.run(&notifier, interval, told))?;
         Ok(Self { shared, thread: Some(thread) })
     }
 
@@ -80,12 +82,11 @@ impl Drop for Watch {
 }
 
 impl Shared {
-    fn run(&self, notifier: &Notifier, interval: Option<Duration>) {
+    fn run(&self, notifier: &Notifier, interval: Option<Duration>, mut told: String) {
         let now = clock::mono();
         let mut pulses: Vec<_> = self.hearts.iter().map(|heart| Pulse::new(heart.beats(), now)).collect();
         // The first sign of life is due at once: the manager's clock runs since the gate said it is ready.
         let (mut status_at, mut ping_at) = (now + STATUS_EVERY, interval.map(|_| now));
-        let mut told = self.status(*self.lock());
         let mut state = self.lock();
         while !state.has_ended {
             drop(state);

@@ -254,7 +254,7 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, TlsConfigError> {
     Ok(Zeroizing::new(content))
 }
 
-fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+pub(super) fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
     let content = read(file)?;
     let chain = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| TlsConfigError::Pem(file.to_owned(), error))?;

@@ -10,5 +10,6 @@ mod names;
 mod record;
 pub mod session;
 mod traffic;
+pub mod validity;
 
 pub use error::TlsError;

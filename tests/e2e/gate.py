@@ -238,7 +238,9 @@ class Gate:
                 pair = f"certificate = {_toml(str(each.certificate))}\nprivate-key = {_toml(str(each.key))}\n"
                 parts.append("[[tls.identity]]\n" + pair)
         parts.append(f"[workers]\ncount = {_toml(self.workers)}\n")
-        for section, values in (("timeouts", self.timeouts), ("limits", self.limits)):
+        # No test waits for the five minutes of the default.
+        timeouts = {"drain": "30s", **self.timeouts}
+        for section, values in (("timeouts", timeouts), ("limits", self.limits)):
             if values:
                 parts.append(f"[{section}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items()))
         if path:
