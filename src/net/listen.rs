@@ -49,19 +49,29 @@ impl Bound {
 /// # Errors
 /// What the system says, with the address and the likely fix.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listening = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        tune(&socket)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    listening().map_err(|error: io::Error| explain(address, &error))
+    let listening = bound(address).and_then(|socket| socket.listen(BACKLOG).map(|()| socket.into()));
+    listening.map_err(|error| explain(address, &error))
+}
+
+/// Whether [`bind`] is likely to succeed. No client comes to what this binds, not even where another process of this user
+/// listens at the same address.
+///
+/// # Errors
+/// As [`bind`].
+pub fn try_bind(address: SocketAddr) -> io::Result<()> {
+    bound(address).map(drop).map_err(|error| explain(address, &error))
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    tune(&socket)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn explain(address: SocketAddr, error: &io::Error) -> io::Error {

@@ -402,7 +402,11 @@ pub(super) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64
 /// # Errors
 /// What setrlimit(2) says.
 pub(super) fn raise_descriptor_limit() -> io::Result<u64> {
-    let (_, most) = limit(libc::RLIMIT_NOFILE)?;
+    let (now, most) = limit(libc::RLIMIT_NOFILE)?;
+    if now == most {
+        // Sandboxes refuse the call.
+        return Ok(now);
+    }
     let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
     // SAFETY: the structure is whole and outlives the call.
     match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {

@@ -41,7 +41,7 @@ pub fn everything(options: &Options, now: SystemTime) -> Vec<Finding> {
     findings.extend(runtime::probe_all(workers(options)).err().map(|error| of_machine(error.to_string())));
     for (key, addresses) in [("listen.https", &options.https), ("listen.http", &options.http)] {
         for (index, address) in addresses.iter().enumerate() {
-            if let Err(error) = listen::bind(*address) {
+            if let Err(error) = listen::try_bind(*address) {
                 findings.push(Finding { key: format!("{key}[{index}]"), message: in_check(&error), is_error: false });
             }
         }
