@@ -39,7 +39,7 @@ class Manager:
         seen, end = [], time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             message = self.next(left)
-            if message and value in message.get(key, "\0"):
+            if message and key in message and value in message[key]:
                 return message
             seen.append(message)
         raise AssertionError(f"no {key}={value} within {seconds} s, only {seen}")
