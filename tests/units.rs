@@ -67,7 +67,8 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 fn the_service_is_as_little_exposed_as_it_can_be() {
     let units = units();
     let mut security = Command::new("systemd-analyze");
-    let security = security.args(["--offline=yes", "--no-pager", "security"]).arg(units.path().join("filmgate.service"));
+    let security =
+        security.args(["--offline=yes", "--no-pager", "security"]).arg(units.path().join("filmgate.service"));
     let said = said(&security.output().expect("tests/setup installs systemd-analyze"));
     let line = said.lines().find(|line| line.contains("Overall exposure level")).unwrap_or_else(|| panic!("{said}"));
     let level = line.split(": ").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|level| level.parse().ok());

@@ -74,7 +74,9 @@ fn bound(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn explain(address: SocketAddr, error: &io::Error) -> io::Error {
+/// What it takes to listen at `address` where that failed: the address, the likely cause and the fix.
+#[must_use]
+pub fn explain(address: SocketAddr, error: &io::Error) -> io::Error {
     let advice = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {
             let port = address.port();

@@ -5,13 +5,14 @@
 
 use std::fmt;
 use std::io;
+use std::net::TcpListener;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::limits;
 use crate::net::resolve::{Addresses, Resolver};
 use crate::net::{listen, runtime};
 use crate::proxy::upstream::UpstreamOptions;
-use crate::server::Options;
+use crate::server::{Options, admin};
 use crate::tls::validity::Validity;
 
 /// One thing that is likely to go wrong.
@@ -39,13 +40,7 @@ impl fmt::Display for Finding {
 pub fn everything(options: &Options, now: SystemTime) -> Vec<Finding> {
     let mut findings = standing(options, now);
     findings.extend(runtime::probe_all(workers(options)).err().map(|error| of_machine(error.to_string())));
-    for (key, addresses) in [("listen.https", &options.https), ("listen.http", &options.http)] {
-        for (index, address) in addresses.iter().enumerate() {
-            if let Err(error) = listen::try_bind(*address) {
-                findings.push(Finding { key: format!("{key}[{index}]"), message: in_check(&error), is_error: false });
-            }
-        }
-    }
+    findings.extend(ports(options));
     if let Ok((resolver, addresses)) = Resolver::start(&names(&options.upstreams), NEVER_AGAIN)
         && !resolver.wait_first(PATIENCE)
     {
@@ -123,6 +118,28 @@ pub fn enough_to_start(options: &Options, workers: usize) -> io::Result<()> {
          the service's LimitNOFILE (ulimit -Hn in a shell)"
     );
     Err(io::Error::other(message))
+}
+
+/// Addresses that cannot be listened at. Those that a gate has which runs already are not among them.
+fn ports(options: &Options) -> Vec<Finding> {
+    let is_running = options.admin.is_some_and(admin::answers);
+    let mut findings = Vec::new();
+    let mut note = |key: String, tried: io::Result<()>| match tried {
+        Err(error) if !(is_running && error.kind() == io::ErrorKind::AddrInUse) => {
+            findings.push(Finding { key, message: in_check(&error), is_error: false });
+        }
+        _ => {}
+    };
+    for (key, addresses) in [("listen.https", &options.https), ("listen.http", &options.http)] {
+        for (index, address) in addresses.iter().enumerate() {
+            note(format!("{key}[{index}]"), listen::try_bind(*address));
+        }
+    }
+    if let Some(address) = options.admin {
+        let tried = TcpListener::bind(address).map(drop).map_err(|error| listen::explain(address, &error));
+        note("listen.admin".to_owned(), tried);
+    }
+    findings
 }
 
 fn of_machine(message: String) -> Finding {

@@ -148,12 +148,14 @@ def test_clients_of_a_socket_that_systemd_holds_wait_for_the_next_process(manage
         old, gate.https = gate.https, kept.getsockname()[1]
         config.write_text(gate.config.read_text().replace(f":{old}", f":{gate.https}"))
         for _ in range(3):
-            waiting = socket.create_connection(("127.0.0.1", gate.https))
-            waiting.close()
+            waiting = socket.create_connection(("127.0.0.1", gate.https), timeout=20)
+            waiting.sendall(b"GET / HTTP/1.1\r\n\r\n")
             manager.forget()
             process = with_sockets(config, [kept, stray], manager.environment)
             try:
                 manager.until("READY", 20)
+                assert waiting.recv(12) == b"HTTP/1.1 400", "it speaks plain HTTP to the TLS port, and is told so"
+                waiting.close()
                 connections = [gate.connect() for _ in range(8)]
                 for connection in connections:
                     assert connection.exchange("GET", "/ping").status == 200

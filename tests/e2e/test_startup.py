@@ -128,9 +128,20 @@ def test_a_port_that_another_program_has_is_named(ground):
             assert f"cannot listen on 127.0.0.1:{port}" in text and f"sport = :{port}" in text, text
 
 
+def test_the_admin_port_that_another_program_has_is_named(ground):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port, config = taken.getsockname()[1], ground()
+        config.write_text(config.read_text().replace('admin = "off"', f'admin = "127.0.0.1:{port}"'))
+        taken.settimeout(0.01)
+        for text in both(ground, config):
+            assert "listen.admin: " in text and f"cannot listen on 127.0.0.1:{port}" in text, text
+
+
 def test_a_check_takes_no_client_from_a_gate_that_runs(gate):
-    checked = run(binary(), "check", "--config", gate.config, text=True)
-    assert "cannot listen" not in checked.stderr
+    for who in (None, sandbox.limit()):
+        os.chmod(gate.config, 0o644)
+        checked = run(binary(), "check", "--config", gate.config, check=False, text=True, preexec_fn=who)
+        assert "cannot listen" not in checked.stderr
     with gate.connect() as connection:
         assert connection.exchange("GET", "/ping").status == 200
 
