@@ -69,6 +69,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let limits = limits(&root.section("limits"));
     let splice = root.section("transfer").read("splice", value::splice);
     let access_log = root.section("access-log").read("file", value::access_log);
+    let log_level = root.section("log").read("level", value::level);
     let clients = client::read(root);
     let credentials = credential::read(root);
     let routing = Routing::read(root, Names::read(root));
@@ -92,6 +93,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
         limits,
         splice: splice?.unwrap_or_default(),
         access_log: access_log?.unwrap_or(AccessLog::Stdout),
+        log_level: log_level?.unwrap_or_default(),
     })
 }
 

@@ -90,22 +90,30 @@ pub fn parse() -> Command {
 /// # Errors
 /// The exit status, once every problem is on standard error.
 pub fn load(path: &Path) -> Result<Options, ExitCode> {
-    let examined = match std::fs::read_to_string(path) {
-        Ok(text) => check::examine(&text),
-        Err(error) => {
-            complain(&format!("{}: {}\n", path.display(), unreadable(path, &error)));
-            return Err(ExitCode::from(REFUSED));
-        }
-    };
-    match examined {
+    let told = |lines: Vec<String>| lines.iter().for_each(|line| complain(&format!("{line}\n")));
+    match reread(path) {
         Ok((options, warnings)) => {
-            complain(&listing(path, &warnings));
+            told(warnings);
             Ok(options)
         }
         Err(problems) => {
-            complain(&listing(path, &problems));
+            told(problems);
             Err(ExitCode::from(REFUSED))
         }
+    }
+}
+
+/// The options of the file at `path`, and warnings, a line each.
+///
+/// # Errors
+/// Every problem, a line each.
+pub fn reread(path: &Path) -> Result<(Options, Vec<String>), Vec<String>> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| vec![format!("{}: {}", path.display(), unreadable(path, &error))])?;
+    let lines = |problems: &[Problem]| listing(path, problems).lines().map(str::to_owned).collect();
+    match check::examine(&text) {
+        Ok((options, warnings)) => Ok((options, lines(&warnings))),
+        Err(problems) => Err(lines(&problems)),
     }
 }
 
