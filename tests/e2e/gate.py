@@ -164,7 +164,9 @@ class Gate:
 
     def reload(self, text: str | None = None) -> bool:
         """Writes the configuration anew (`text` instead of it), has it read, and returns whether it is in force."""
-        self.config.write_text(text or self._toml())
+        beside = self.config.with_suffix(".new")
+        beside.write_text(text or self._toml())
+        os.replace(beside, self.config)
         said = [self.output().count(line) for line in (IN_FORCE, REFUSED)]
         self.process.send_signal(signal.SIGHUP)
 
