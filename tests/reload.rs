@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use filmgate::clock;
 use filmgate::pipe::Splice;
 use filmgate::policy::route::{Mode, Route, UpstreamHost};
 use filmgate::proxy::upstream::UpstreamOptions;
@@ -178,7 +179,7 @@ fn the_next_exchange_is_served_by_the_new_configuration_and_what_went_is_closed(
     assert_eq!(client.get("a"), (200, "one".to_owned()));
     let files = open_files();
     gate.reload(options(&[("b", &two)])).unwrap();
-    let start = Instant::now();
+    let start = clock::mono();
     while open_files() >= files {
         assert!(start.elapsed() < Duration::from_secs(5), "the connection to the upstream that went is closed");
         thread::sleep(Duration::from_millis(5));
