@@ -196,6 +196,8 @@ pub const KEYS: &[Key] = &[
     ),
     section("access-log", "One JSON line a request. Signatures, tokens and cookies never appear in it."),
     default("access-log.file", r#""-""#, "A file to append to, \"-\" for standard output, or \"off\"."),
+    section("log", "What filmgate says of itself, on standard error."),
+    default("log.level", r#""info""#, "Or \"error\", \"warn\", \"debug\" or \"trace\"; FILMGATE_LOG counts more."),
     alternative(
         "credential[]",
         "Credentials that routes with mode = \"re-sign\" sign with. They are renewed in time and never written down.\n\

@@ -13,7 +13,6 @@ use crate::net::resolve::{Addresses, Resolver};
 use crate::net::{listen, runtime};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::server::{Options, admin};
-use crate::tls::validity::Validity;
 
 /// One thing that is likely to go wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +21,6 @@ pub struct Finding {
     pub key: String,
     /// Likely cause and fix, in one line.
     pub message: String,
-    /// Whether it is wrong wherever the configuration is used.
-    pub is_error: bool,
 }
 
 impl fmt::Display for Finding {
@@ -59,15 +56,14 @@ pub fn standing(options: &Options, now: SystemTime) -> Vec<Finding> {
     if let Ok(allowed) = runtime::descriptors_allowed() {
         findings.extend(descriptors(options, workers, allowed).map(of_machine));
     }
-    for (index, identity) in options.tls.iter().flat_map(|tls| &tls.identities).enumerate() {
-        // Files that cannot be read are reported by whoever reads them in earnest.
-        let Ok(Some(validity)) = Validity::of_file(&identity.certificate) else { continue };
-        if let Some(problem) = out_of_date(validity, seconds) {
-            let message = format!("{}: {problem}", identity.certificate.display());
-            findings.push(Finding { key: format!("tls.identity[{index}].certificate"), message, is_error: true });
-        }
-    }
     findings
+}
+
+/// Writes findings to the log.
+pub fn tell(findings: &[Finding]) {
+    for finding in findings {
+        tracing::warn!("{finding}");
+    }
 }
 
 /// How many workers there will be.
@@ -98,7 +94,7 @@ pub fn unresolved(options: &Options, addresses: &Addresses) -> Vec<Finding> {
              DNS know it?",
             upstream.name
         );
-        findings.push(Finding { key: format!("route[{route}].upstream.connect"), message, is_error: false });
+        findings.push(Finding { key: format!("route[{route}].upstream.connect"), message });
     }
     findings
 }
@@ -126,7 +122,7 @@ fn ports(options: &Options) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut note = |key: String, tried: io::Result<()>| match tried {
         Err(error) if !(is_running && error.kind() == io::ErrorKind::AddrInUse) => {
-            findings.push(Finding { key, message: in_check(&error), is_error: false });
+            findings.push(Finding { key, message: in_check(&error) });
         }
         _ => {}
     };
@@ -143,7 +139,7 @@ fn ports(options: &Options) -> Vec<Finding> {
 }
 
 fn of_machine(message: String) -> Finding {
-    Finding { key: String::new(), message, is_error: false }
+    Finding { key: String::new(), message }
 }
 
 /// Who checks may not be who serves, and the gate may be running.
@@ -175,27 +171,6 @@ fn built_at() -> u64 {
 
 /// 2026-11-22, when the clock began to be looked at. No build is older.
 const RELEASED: u64 = 1_795_305_600;
-
-/// A certificate that is not valid now. nginx and HAProxy serve with it in silence. So does a gate that starts, but aloud:
-/// clients that look refuse it either way, and an appliance that ends at midnight takes those along that do not.
-fn out_of_date(validity: Validity, now: u64) -> Option<String> {
-    let now = i64::try_from(now).unwrap_or(i64::MAX);
-    let days = |seconds: i64| seconds / 86_400;
-    if now > validity.not_after {
-        let ago = days(now - validity.not_after);
-        Some(format!(
-            "the certificate has expired {ago} days ago, clients will refuse it; renew it, or set this machine's clock"
-        ))
-    } else if now < validity.not_before {
-        let to_come = days(validity.not_before - now);
-        Some(format!(
-            "the certificate is not valid for another {to_come} days, clients will refuse it; set this machine's clock, or \
-             take the right file"
-        ))
-    } else {
-        None
-    }
-}
 
 fn descriptors(options: &Options, workers: usize, allowed: u64) -> Option<String> {
     let needed = descriptors_at_most(options, workers);
@@ -239,17 +214,6 @@ mod tests {
         let message = clock(RELEASED - 86_401, RELEASED).unwrap();
         assert!(message.contains("clock is wrong: it is 2 days before"), "{message}");
         assert!(built_at() >= RELEASED && built_at() < 4_000_000_000);
-    }
-
-    #[test]
-    fn a_certificate_is_out_of_date_before_its_first_and_after_its_last_second() {
-        let validity = Validity { not_before: 1_000_000, not_after: 2_000_000 };
-        for fine in [1_000_000, 1_500_000, 2_000_000] {
-            assert_eq!(out_of_date(validity, fine), None);
-        }
-        assert!(out_of_date(validity, 999_999).unwrap().contains("not valid for another 0 days"));
-        assert!(out_of_date(validity, 2_000_001).unwrap().contains("expired 0 days ago"));
-        assert!(out_of_date(validity, 2_000_000 + 3 * 86_400).unwrap().contains("expired 3 days ago"));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! TLS as bytes in, bytes out.
 
 mod authorities;
+pub mod certificate;
 pub mod config;
 pub mod error;
 mod hello;
@@ -10,6 +11,5 @@ mod names;
 mod record;
 pub mod session;
 mod traffic;
-pub mod validity;
 
 pub use error::TlsError;

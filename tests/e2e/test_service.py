@@ -52,6 +52,22 @@ def test_the_manager_is_told_of_readiness_of_connections_and_of_the_end(managed,
     assert gate.process.wait(10) == 0
 
 
+def test_a_reload_is_told_with_its_time_and_its_outcome(managed, manager):
+    gate = managed(workers=2)
+    manager.until("READY", 5)
+    good = gate.config.read_text()
+    for text, said in ((good + "nonsense = 1\n", "refused"), (good, "Serving 1 route")):
+        gate.config.write_text(text)
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        gate.process.send_signal(signal.SIGHUP)
+        stamp = int(manager.until("RELOADING", 10)["MONOTONIC_USEC"])
+        assert before <= stamp <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        status = manager.until("READY", 10)["STATUS"]
+        assert said in status and status.startswith("Serving 1 route, 0 connections"), status
+    with gate.connect() as connection:
+        assert connection.exchange("GET", "/ping").status == 200
+
+
 def test_signs_of_life_stop_while_one_worker_is_stuck(managed, manager):
     gate = managed(workers=2)
     for _ in range(3):
@@ -121,22 +137,18 @@ def test_what_does_not_end_in_time_is_broken_off_and_counted(managed, manager):
 
 def with_sockets(config, sockets, environment) -> subprocess.Popen:
     """The gate as systemd starts it: sockets from descriptor 3 on, named in its environment."""
-    moves = "".join(f"os.dup2({100 + n}, {3 + n});" for n in range(len(sockets)))
+    numbers = [each.fileno() for each in sockets]
+    # Out of the way first: a socket may have the number that another is to have.
     program = (
-        f"import os, sys;{moves}"
+        "import fcntl, os, sys;"
+        f"moved = [fcntl.fcntl(number, fcntl.F_DUPFD, 100) for number in {numbers}];"
+        "[os.dup2(number, 3 + at) for at, number in enumerate(moved)];"
+        "[os.close(number) for number in moved];"
         f"os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='{len(sockets)}');"
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
-    passed = []
-    for number, each in enumerate(sockets):
-        os.dup2(each.fileno(), 100 + number, inheritable=True)
-        passed.append(100 + number)
     command = ["python3", "-c", program, binary(), "run", "--config", str(config)]
-    try:
-        return subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
-    finally:
-        for number in passed:
-            os.close(number)
+    return subprocess.Popen(command, pass_fds=numbers, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
 
 
 def test_clients_of_a_socket_that_systemd_holds_wait_for_the_next_process(managed, manager, tmp_path):
