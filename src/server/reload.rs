@@ -23,7 +23,7 @@ use crate::server::{AccessLog, preflight};
 use crate::sign::credentials::Slot;
 use crate::tls;
 use crate::tls::certificate::Print;
-use crate::tls::config::{Kernel, Records, TlsConfigError};
+use crate::tls::config::{Records, TlsConfigError};
 use crate::worker::setting::{Reached, Setting};
 
 /// Reads the configuration once more: the options and warnings, or everything that is wrong with it.
@@ -155,9 +155,7 @@ impl Desk {
 
     /// Who is to protect records.
     pub(super) fn protection(&self, options: &Options) -> (Option<KernelTls>, String) {
-        let upstream = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
-        let records = options.tls.as_ref().map(|tls| tls.records).or(upstream.map(|tls| tls.records));
-        super::protection(records, options.kernel, kernel::probe)
+        super::protection(records(options), options.kernel, kernel::probe)
     }
 
     fn serve(&self, options: &Options) -> Result<Option<Serving>, TlsConfigError> {
@@ -214,6 +212,12 @@ impl Desk {
     }
 }
 
+/// Who is to protect records of TLS 1.3, if there is any TLS.
+fn records(options: &Options) -> Option<Records> {
+    let upstream = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
+    options.tls.as_ref().map(|tls| tls.records).or(upstream.map(|tls| tls.records))
+}
+
 fn print(options: &Options) -> Result<Print, TlsConfigError> {
     let tls = options.tls.as_ref().filter(|_| !options.https.is_empty());
     let roots = options.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()?.ca_file.as_deref());
@@ -228,10 +232,7 @@ impl Gate {
     /// What is wrong with them. Then nothing changes.
     pub fn reload(&mut self, mut options: Options) -> Result<Vec<&'static str>, StartError> {
         let stay = self.keep_fixed(&mut options);
-        let protects = |options: &Options| -> (Kernel, Option<Records>, bool) {
-            let upstream = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
-            (options.kernel, options.tls.as_ref().map(|tls| tls.records), upstream.is_some())
-        };
+        let protects = |options: &Options| (options.kernel, records(options));
         let has_changed = protects(&options) != protects(&self.desk.options);
         let protection = has_changed.then(|| self.desk.protection(&options));
         let access_log = options.access_log.clone();

@@ -81,6 +81,7 @@ def test_transfers_under_way_are_not_cut_and_their_route_may_be_gone(start_gate,
 
     def script(request, peer):
         if request.method == "PUT":
+            half.release()
             peer.read_body(request)
             peer.send(ok(b"stored"))
             return
@@ -103,7 +104,6 @@ def test_transfers_under_way_are_not_cut_and_their_route_may_be_gone(start_gate,
             connection.send(connection.head("PUT", "/long", [("Content-Length", str(PIECES * len(PIECE)))]))
             for at in range(PIECES):
                 if at == PIECES // 2:
-                    half.release()
                     assert go.wait(30)
                 connection.send(PIECE)
             bodies["up"] = connection.response("PUT").body

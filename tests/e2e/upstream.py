@@ -136,8 +136,9 @@ class Upstream:
             pass
         self.listener.close()
         for peer in list(self.peers):
+            # Its thread may be reading and closes it: a number closed here could be another socket's by then.
             try:
-                peer.sock.close()
+                peer.sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass
 
