@@ -126,11 +126,7 @@ pub const KEYS: &[Key] = &[
         |t| &mut t.upstream_idle,
         "An unused upstream connection; \"0s\" keeps none. S3 closes its side after about 5 s.",
     ),
-    wait(
-        "timeouts.drain",
-        |t| &mut t.drain,
-        "Transfers still running when the gate is told to stop; what takes longer is broken off.",
-    ),
+    wait("timeouts.drain", |t| &mut t.drain, "Transfers when the gate is told to stop; then they are broken off."),
     section("limits", "Bounds, each per worker. Bytes are a number or a string with a unit: \"8 MiB\"."),
     Key {
         path: "limits.connections",
