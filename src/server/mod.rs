@@ -288,11 +288,8 @@ pub fn run(options: Options, reread: &mut Reread) -> Result<(), StartError> {
                 notifier.reloading();
                 gate.reopen_log();
                 let outcome = reload::reload(&mut gate, reread);
-                watch.set_routes(gate.desk.options.routes.len());
-                match outcome {
-                    Ok(()) => notifier.ready(&watch.status()),
-                    Err(why) => notifier.ready(&format!("{}; {why}", watch.status())),
-                }
+                watch.set_reloaded(gate.desk.options.routes.len(), outcome.err());
+                notifier.ready(&watch.status());
             }
             None => {}
         }

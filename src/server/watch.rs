@@ -24,6 +24,7 @@ struct Shared {
 #[derive(Clone, Copy, Default)]
 struct State {
     routes: usize,
+    refused: Option<&'static str>,
     is_draining: bool,
     has_ended: bool,
 }
@@ -57,9 +58,12 @@ impl Watch {
         self.shared.status(state)
     }
 
-    /// The gate has so many routes now.
-    pub fn set_routes(&self, routes: usize) {
-        self.shared.lock().routes = routes;
+    /// The configuration was read anew: so many routes there are now, and why it was refused, if it was. That is said until
+    /// one is taken.
+    pub fn set_reloaded(&self, routes: usize, refused: Option<&'static str>) {
+        let mut state = self.shared.lock();
+        (state.routes, state.refused) = (routes, refused);
+        drop(state);
         self.shared.changed.notify_all();
     }
 
@@ -127,7 +131,8 @@ impl Shared {
         if state.is_draining {
             return format!("{STOPPING}: {connections} left");
         }
-        format!("Serving {}, {connections}", counted(state.routes, "route"))
+        let refused = state.refused.map(|why| format!("; {why}")).unwrap_or_default();
+        format!("Serving {}, {connections}{refused}", counted(state.routes, "route"))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -242,7 +247,9 @@ mod tests {
         let watch = Watch::start(&notifier, None, vec![Arc::clone(&heart)], 2).unwrap();
         assert_eq!(next(&socket, LONG).unwrap(), "READY=1\nSTATUS=Serving 2 routes, 0 connections");
         heart.beat(1);
-        watch.set_routes(3);
+        watch.set_reloaded(2, Some("refused"));
+        assert_eq!(watch.status(), "Serving 2 routes, 1 connection; refused");
+        watch.set_reloaded(3, None);
         assert_eq!(watch.status(), "Serving 3 routes, 1 connection");
         assert_eq!(next(&socket, LONG).unwrap(), "STATUS=Serving 3 routes, 1 connection");
         watch.set_draining();
