@@ -1,5 +1,6 @@
 //! The command.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use filmgate::config::cli::{self, Command};
@@ -12,7 +13,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     match cli::parse() {
         Command::Run { config } => match cli::load(&config) {
-            Ok(options) => run(options),
+            Ok(options) => run(options, &config),
             Err(code) => code,
         },
         Command::Check { config } => cli::check(&config),
@@ -23,8 +24,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: server::Options) -> ExitCode {
-    match server::run(options) {
+fn run(options: server::Options, config: &Path) -> ExitCode {
+    let config = config.to_owned();
+    match server::run(options, &mut move || cli::reread(&config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("filmgate: {error}");

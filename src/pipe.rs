@@ -137,6 +137,12 @@ impl Pipes {
         Self::new(Splice::Off, || Err(io::ErrorKind::Unsupported.into()))
     }
 
+    /// The same pool, lending as `splice` says.
+    #[must_use]
+    pub fn taken(&self, splice: Splice) -> Self {
+        Self { bytes_min: splice.bytes_min(), rack: Rc::clone(&self.rack) }
+    }
+
     /// An empty pipe for a body of which `left` bytes are still to come. `None` when it is too short to be worth one,
     /// when too many are lent, or when the system gives no more: then the body is copied.
     #[must_use]

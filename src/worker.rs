@@ -1,9 +1,11 @@
 //! One shard: a thread on a core of its own with its own ring, listeners, buffers and upstream connections.
 
 pub mod balance;
+pub mod heart;
+pub mod setting;
 
+use std::cell::Cell;
 use std::io;
-use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -14,21 +16,16 @@ use tokio::sync::Notify;
 use crate::access::AccessSink;
 use crate::clock::{self, Deadline};
 use crate::limits;
-use crate::link::KernelTls;
 use crate::net::dial::Dialer;
-use crate::net::listen::{Arrival, Listener};
-use crate::net::resolve::Addresses;
+use crate::net::listen::{Arrival, Bound, Listener};
 use crate::net::runtime;
 use crate::net::uring;
-use crate::pipe::{Pipes, Splice};
-use crate::policy::route::RouteTable;
+use crate::pipe::Pipes;
 use crate::proxy::connection;
-use crate::proxy::identity::{Identity, Known};
-use crate::proxy::shard::Shard;
-use crate::proxy::upstream::Upstream;
-use crate::proxy::{Limits, Timeouts};
-use crate::tls::config::{ClientConfig, ServerConfig};
+use crate::proxy::shard::{Shard, Terms};
 use balance::{Balance, Handed, Member};
+use heart::Heart;
+use setting::{Mailbox, Setting};
 
 /// Everything one shard is made of.
 pub struct Plan<S> {
@@ -36,83 +33,73 @@ pub struct Plan<S> {
     pub number: usize,
     /// The core it is pinned to.
     pub core: Option<usize>,
-    /// Its listening sockets, with TLS or without.
-    pub listeners: Vec<(TcpListener, Option<Arc<ServerConfig>>)>,
-    /// Which bucket a name stands for.
-    pub routes: Arc<RouteTable>,
-    /// TLS towards each upstream.
-    pub upstreams: Vec<Option<ClientConfig>>,
-    /// Addresses of each upstream.
-    pub addresses: Arc<Addresses>,
-    /// Timeouts.
-    pub timeouts: Timeouts,
-    /// Limits.
-    pub limits: Limits,
-    /// When bodies go through pipes.
-    pub splice: Splice,
-    /// What the kernel is asked to do of TLS.
-    pub kernel_tls: Option<KernelTls>,
+    /// Its listening sockets, and whether TLS is spoken there.
+    pub listeners: Vec<(Bound, bool)>,
+    /// What it serves by at first.
+    pub setting: Arc<Setting>,
+    /// What it serves by later comes here.
+    pub mailbox: Arc<Mailbox>,
     /// Spreads connections over all shards, where there are several.
     pub balance: Option<Arc<Balance>>,
-    /// What routes that sign anew do it with, if there are any.
-    pub known: Option<Known>,
     /// Takes access records.
     pub access: S,
     /// Differs from start to start; makes request ids unique.
     pub start_id: u64,
     /// Told once the shard accepts connections.
     pub ready: Sender<usize>,
+    /// Beats while the shard goes on.
+    pub heart: Arc<Heart>,
     /// Tells the shard to stop.
     pub stop: Arc<Notify>,
 }
 
-/// Runs a shard on the calling thread until it is told to stop and its clients have left.
+/// Runs a shard on the calling thread until it is told to stop and its clients have left. Returns how many of them were
+/// broken off because they did not do so in time.
 ///
 /// # Errors
 /// When the kernel offers no ring or a listener cannot be used.
-pub fn run<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
-    runtime::run_shard(plan.core, runtime::RING_ENTRIES, || shard(plan))?
+pub fn run<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<usize> {
+    let heart = Arc::clone(&plan.heart);
+    let ended = runtime::run_shard(plan.core, runtime::RING_ENTRIES, || shard(plan))?;
+    if ended.is_ok() {
+        heart.rest();
+    }
+    ended
 }
 
-async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
-    let Plan { timeouts, limits, .. } = plan;
-    let upstreams = plan.upstreams.into_iter().enumerate();
-    let upstreams =
-        upstreams.map(|(index, tls)| Upstream::new(index, tls, timeouts.upstream_idle, limits.upstream_idle_max));
-    let drain = timeouts.drain;
-    let shard = Shard::new(
-        plan.routes,
-        upstreams.collect(),
-        Dialer::new(plan.addresses, plan.number).with_kernel_tls(plan.kernel_tls),
-        timeouts,
-        limits,
-        plan.access,
-        plan.start_id.wrapping_add(plan.number as u64),
-    );
+async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<usize> {
+    let Terms { tls, authorities, routes, upstreams, dial, splice, timeouts, limits, identity } =
+        plan.setting.terms::<S>(plan.number, None);
+    let id_prefix = plan.start_id.wrapping_add(plan.number as u64);
+    let shard = Shard::new(routes, upstreams, dial, timeouts, limits, plan.access, id_prefix);
     let member = plan.balance.map(|balance| Rc::new(balance.join(plan.number)));
-    let mut shard = shard.with_pipes(Pipes::new(plan.splice, uring::pipe));
+    let mut shard = shard.with_pipes(Pipes::new(splice, uring::pipe)).with_tls(tls, authorities);
     if let Some(member) = &member {
         shard = shard.with_load(member.load());
     }
-    if let Some(known) = plan.known {
-        shard = shard.with_identity(Identity::new(known));
+    if let Some(identity) = identity {
+        shard = shard.with_identity(identity);
     }
     let shard = Rc::new(shard);
-    let (sockets, tls): (Vec<_>, Vec<_>) = plan.listeners.into_iter().unzip();
+    let (sockets, is_tls): (Vec<_>, Vec<_>) = plan.listeners.into_iter().unzip();
     let (mut listeners, mut entrances) = (Vec::new(), Vec::new());
     for (index, socket) in sockets.into_iter().enumerate() {
-        let listener = Rc::new(Listener::from_std(socket)?);
-        let door = Door { index, listener: Rc::clone(&listener), tls: tls[index].clone(), member: member.clone() };
+        let listener = Rc::new(Listener::new(socket)?);
+        let door = Door { index, listener: Rc::clone(&listener), is_tls: is_tls[index], member: member.clone() };
         entrances.push(tokio::task::spawn_local(accept(door, Rc::clone(&shard))));
         listeners.push(listener);
     }
     if let Some(member) = &member {
-        entrances.push(tokio::task::spawn_local(take_over(Rc::clone(member), tls, Rc::clone(&shard))));
+        entrances.push(tokio::task::spawn_local(take_over(Rc::clone(member), is_tls, Rc::clone(&shard))));
     }
+    tokio::task::spawn_local(beat(plan.heart, Rc::clone(&shard)));
+    tokio::task::spawn_local(renew(plan.mailbox, plan.number, plan.setting, Rc::clone(&shard)));
     // Nobody listens any more only when the process is already going down.
     let _ = plan.ready.send(plan.number);
     drop(plan.ready);
     plan.stop.notified().await;
+    let shard = shard.latest();
+    let drain = shard.timeouts.drain;
     shard.drain();
     for listener in listeners {
         listener.close();
@@ -120,22 +107,26 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<()> {
     if let Some(member) = member {
         member.close();
     }
-    tokio::task::spawn_local(give_up(Rc::clone(&shard), drain));
+    let cut = Rc::new(Cell::new(0));
+    tokio::task::spawn_local(give_up(Rc::clone(&shard), drain, Rc::clone(&cut)));
     for entrance in entrances {
         // Who is still in a queue gets a seat before the last seat is found empty.
         if let Err(error) = entrance.await {
             tracing::error!(%error, "a listener ended early");
         }
     }
-    shard.emptied().await;
-    Ok(())
+    let patience = Deadline::after(drain.saturating_add(ABORT_WAIT));
+    if clock::within(patience, shard.emptied()).await.is_none() {
+        tracing::warn!(left = shard.connections(), "connections that were broken off do not end; leaving them");
+    }
+    Ok(cut.get())
 }
 
 /// One listener and what stands behind it.
 struct Door {
     index: usize,
     listener: Rc<Listener>,
-    tls: Option<Arc<ServerConfig>>,
+    is_tls: bool,
     member: Option<Rc<Member>>,
 }
 
@@ -155,8 +146,26 @@ impl Door {
     }
 }
 
+/// Serves by every setting that comes, each in the place of the one before. Keeps the latest shard alive.
+async fn renew<S: AccessSink + 'static>(
+    mailbox: Arc<Mailbox>,
+    number: usize,
+    mut setting: Arc<Setting>,
+    mut shard: Rc<Shard<Dialer, S>>,
+) {
+    loop {
+        let letter = mailbox.next().await;
+        if shard.is_draining() {
+            continue;
+        }
+        let terms = letter.setting.terms(number, Some((&shard, &setting.upstreams)));
+        shard = shard.succeed(terms);
+        setting = Arc::clone(&letter.setting);
+    }
+}
+
 /// Takes clients until the listener closes.
-async fn accept<S: AccessSink + 'static>(door: Door, shard: Rc<Shard<Dialer, S>>) {
+async fn accept<S: AccessSink + 'static>(door: Door, mut shard: Rc<Shard<Dialer, S>>) {
     loop {
         if door.member.is_none() {
             shard.below_max().await;
@@ -164,26 +173,29 @@ async fn accept<S: AccessSink + 'static>(door: Door, shard: Rc<Shard<Dialer, S>>
         let Some(arrival) = door.listener.arrival().await else { return };
         if let Some(arrival) = door.show_on(arrival, &shard).await {
             shard.below_max().await;
-            seat(arrival, door.tls.clone(), &shard);
+            shard = shard.latest();
+            seat(arrival, door.is_tls, &shard);
         }
     }
 }
 
 /// Takes clients that other shards have accepted, until that is closed.
-async fn take_over<S: AccessSink + 'static>(
-    member: Rc<Member>,
-    tls: Vec<Option<Arc<ServerConfig>>>,
-    shard: Rc<Shard<Dialer, S>>,
-) {
+async fn take_over<S: AccessSink + 'static>(member: Rc<Member>, is_tls: Vec<bool>, mut shard: Rc<Shard<Dialer, S>>) {
     while let Some(Handed { arrival, listener, claim }) = member.taken_over().await {
         // The claim has kept a place for it.
-        seat(arrival, tls[listener].clone(), &shard);
+        shard = shard.latest();
+        seat(arrival, is_tls[listener], &shard);
         drop(claim);
     }
 }
 
 /// Gives a client a seat and begins to serve it.
-fn seat<S: AccessSink + 'static>(arrival: Arrival, tls: Option<Arc<ServerConfig>>, shard: &Rc<Shard<Dialer, S>>) {
+fn seat<S: AccessSink + 'static>(arrival: Arrival, is_tls: bool, shard: &Rc<Shard<Dialer, S>>) {
+    let tls = if is_tls { shard.tls.clone() } else { None };
+    if is_tls && tls.is_none() {
+        // Never in plain what was meant to be protected.
+        return;
+    }
     let (seat, shard) = (shard.seat(), Rc::clone(shard));
     tokio::task::spawn_local(async move {
         let stream = arrival.into_stream().with_kernel_tls(shard.dial.kernel_tls());
@@ -192,13 +204,20 @@ fn seat<S: AccessSink + 'static>(arrival: Arrival, tls: Option<Arc<ServerConfig>
     });
 }
 
-/// Breaks off what is still running when the time for leaving is up, and whatever comes out of a queue after that.
-async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Duration) {
-    tokio::time::sleep_until(clock::mono() + drain).await;
-    let left = shard.connections();
-    if left > 0 {
-        tracing::warn!(left, "breaking off connections that did not finish within timeouts.drain");
+/// Shows that the shard goes on, and how many clients it has.
+async fn beat<S: AccessSink>(heart: Arc<Heart>, mut shard: Rc<Shard<Dialer, S>>) {
+    loop {
+        shard = shard.latest();
+        heart.beat(shard.connections());
+        tokio::time::sleep(heart::BEAT).await;
     }
+}
+
+/// Breaks off what is still running when the time for leaving is up, and whatever comes out of a queue after that. `cut`
+/// counts them.
+async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Duration, cut: Rc<Cell<usize>>) {
+    tokio::time::sleep(drain).await;
+    cut.set(shard.connections());
     loop {
         shard.abort();
         tokio::time::sleep(ABORT_AGAIN).await;
@@ -207,6 +226,9 @@ async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Du
 
 /// How often a shard that has given up looks for clients that were still in a queue.
 const ABORT_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long connections that are broken off may take to end: a handshake under way does not know of it.
+const ABORT_WAIT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {

@@ -104,6 +104,7 @@ fn options(workers: usize, storage: SocketAddr) -> Options {
         clients: Vec::new(),
         credentials: Vec::new(),
         access_log: AccessLog::Off,
+        log_level: filmgate::server::logging::Level::default(),
     }
 }
 

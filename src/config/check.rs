@@ -11,6 +11,7 @@ use super::rules::{self, Names};
 use super::{Problem, Severity, client, credential, probe, value};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
+use crate::server::preflight::Finding;
 use crate::server::{AccessLog, Options};
 use crate::tls::config::{ClientOptions, Identity, Records, ServerOptions, Version};
 
@@ -36,21 +37,49 @@ pub fn load(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
 /// # Errors
 /// Every problem of the text, or else of the files.
 pub fn examine(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
+    examine_with(text, Severity::Error)
+}
+
+/// As [`examine`], for a gate that is about to start. It serves with certificates that have all expired, as nginx and HAProxy
+/// do: clients that look refuse it either way, and those that do not had better not lose it at midnight.
+///
+/// # Errors
+/// As [`examine`], but for that.
+pub fn examine_to_start(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
+    examine_with(text, Severity::Warning)
+}
+
+fn examine_with(text: &str, all_expired: Severity) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
     let (options, mut problems) = load(text)?;
-    for mut problem in probe::probe(&options) {
-        problem.line = file::locate(text, &problem.key);
-        if problem.line.is_none() {
-            problem.key = problem.key.replace("tls.identity[0].", "tls.");
-            problem.line = file::locate(text, &problem.key);
-        }
-        problems.push(problem);
-    }
+    problems.extend(probe::probe_with(&options, all_expired).into_iter().map(|problem| located(text, problem)));
     problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         Err(problems)
     } else {
         Ok((options, problems))
     }
+}
+
+/// What was found about the machine, in the order of the lines of the configuration `text`. Warnings all: who checks may be
+/// somebody else, or somewhere else, than who serves.
+#[must_use]
+pub fn standing_of(text: &str, findings: Vec<Finding>) -> Vec<Problem> {
+    let problem = |finding: Finding| {
+        located(text, Problem { severity: Severity::Warning, key: finding.key, line: None, message: finding.message })
+    };
+    let mut problems: Vec<_> = findings.into_iter().map(problem).collect();
+    problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
+    problems
+}
+
+/// The same problem with its line, and with its key as the text has it.
+fn located(text: &str, mut problem: Problem) -> Problem {
+    problem.line = file::locate(text, &problem.key);
+    if problem.line.is_none() {
+        problem.key = problem.key.replace("tls.identity[0].", "tls.");
+        problem.line = file::locate(text, &problem.key);
+    }
+    problem
 }
 
 fn options(root: &Section<'_>) -> Result<Options, Refused> {
@@ -69,6 +98,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let limits = limits(&root.section("limits"));
     let splice = root.section("transfer").read("splice", value::splice);
     let access_log = root.section("access-log").read("file", value::access_log);
+    let log_level = root.section("log").read("level", value::level);
     let clients = client::read(root);
     let credentials = credential::read(root);
     let routing = Routing::read(root, Names::read(root));
@@ -92,6 +122,7 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
         limits,
         splice: splice?.unwrap_or_default(),
         access_log: access_log?.unwrap_or(AccessLog::Stdout),
+        log_level: log_level?.unwrap_or_default(),
     })
 }
 

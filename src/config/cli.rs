@@ -10,8 +10,9 @@ use clap::{Parser, Subcommand};
 use super::explain::{self, Question};
 use super::presign::PresignArguments;
 use super::{Problem, check, keys, value};
+use crate::clock;
 use crate::policy::route::UpstreamHost;
-use crate::server::{AccessLog, Options};
+use crate::server::{AccessLog, Options, preflight};
 use crate::tls::config::Kernel;
 
 /// Exit status when the configuration or the command line is refused.
@@ -85,37 +86,59 @@ pub fn parse() -> Command {
     Cli::parse().command
 }
 
-/// The options of the file at `path`. Warnings go to standard error.
+/// The options of the file at `path`, for a gate that is about to start. Warnings go to standard error.
 ///
 /// # Errors
 /// The exit status, once every problem is on standard error.
 pub fn load(path: &Path) -> Result<Options, ExitCode> {
-    let examined = match std::fs::read_to_string(path) {
-        Ok(text) => check::examine(&text),
-        Err(error) => {
-            complain(&format!("{}: {}\n", path.display(), unreadable(path, &error)));
-            return Err(ExitCode::from(REFUSED));
-        }
-    };
-    match examined {
+    told(read(path, check::examine_to_start))
+}
+
+fn told(read: Result<(Options, Vec<String>), Vec<String>>) -> Result<Options, ExitCode> {
+    let tell = |lines: Vec<String>| lines.iter().for_each(|line| complain(&format!("{line}\n")));
+    match read {
         Ok((options, warnings)) => {
-            complain(&listing(path, &warnings));
+            tell(warnings);
             Ok(options)
         }
         Err(problems) => {
-            complain(&listing(path, &problems));
+            tell(problems);
             Err(ExitCode::from(REFUSED))
         }
+    }
+}
+
+/// The options of the file at `path`, and warnings, a line each.
+///
+/// # Errors
+/// Every problem, a line each.
+pub fn reread(path: &Path) -> Result<(Options, Vec<String>), Vec<String>> {
+    read(path, check::examine)
+}
+
+type Examined = Result<(Options, Vec<Problem>), Vec<Problem>>;
+
+fn read(path: &Path, examine: impl Fn(&str) -> Examined) -> Result<(Options, Vec<String>), Vec<String>> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|error| vec![format!("{}: {}", path.display(), unreadable(path, &error))])?;
+    let lines = |problems: &[Problem]| listing(path, problems).lines().map(str::to_owned).collect();
+    match examine(&text) {
+        Ok((options, warnings)) => Ok((options, lines(&warnings))),
+        Err(problems) => Err(lines(&problems)),
     }
 }
 
 /// `filmgate check`.
 #[must_use]
 pub fn check(path: &Path) -> ExitCode {
-    match load(path) {
-        Ok(options) => say(&format!("{}: ok\n{}", path.display(), summary(&options))),
-        Err(code) => code,
-    }
+    let options = match told(reread(path)) {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let findings = check::standing_of(&text, preflight::everything(&options, clock::now().wall));
+    complain(&listing(path, &findings));
+    say(&format!("{}: ok\n{}", path.display(), summary(&options)))
 }
 
 /// `filmgate policy`.

@@ -126,7 +126,7 @@ pub const KEYS: &[Key] = &[
         |t| &mut t.upstream_idle,
         "An unused upstream connection; \"0s\" keeps none. S3 closes its side after about 5 s.",
     ),
-    wait("timeouts.drain", |t| &mut t.drain, "Transfers still running when the gate is told to stop."),
+    wait("timeouts.drain", |t| &mut t.drain, "Transfers when the gate is told to stop; then they are broken off."),
     section("limits", "Bounds, each per worker. Bytes are a number or a string with a unit: \"8 MiB\"."),
     Key {
         path: "limits.connections",
@@ -192,6 +192,8 @@ pub const KEYS: &[Key] = &[
     ),
     section("access-log", "One JSON line a request. Signatures, tokens and cookies never appear in it."),
     default("access-log.file", r#""-""#, "A file to append to, \"-\" for standard output, or \"off\"."),
+    section("log", "What filmgate says of itself, on standard error."),
+    default("log.level", r#""info""#, "Or \"error\", \"warn\", \"debug\" or \"trace\"; FILMGATE_LOG counts more."),
     alternative(
         "credential[]",
         "Credentials that routes with mode = \"re-sign\" sign with. They are renewed in time and never written down.\n\

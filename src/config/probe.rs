@@ -7,8 +7,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{Problem, Severity};
+use crate::clock;
 use crate::creds::{self, CredentialOptions, Source};
 use crate::server::{AccessLog, Options, clients};
+use crate::tls::certificate::Certificate;
 use crate::tls::config::{self, Identity, ServerOptions, TlsConfigError};
 
 /// Bytes read of one PEM file.
@@ -18,10 +20,18 @@ const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// `tls.identity[0]`; whoever has the text can do better.
 #[must_use]
 pub fn probe(options: &Options) -> Vec<Problem> {
+    probe_with(options, Severity::Error)
+}
+
+/// As [`probe`]; `all_expired` is how bad it is when no certificate is good any more.
+pub(super) fn probe_with(options: &Options, all_expired: Severity) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(tls) = &options.tls {
         for (index, identity) in tls.identities.iter().enumerate() {
             probe_identity(&mut problems, &format!("tls.identity[{index}]"), tls, identity);
+        }
+        if problems.is_empty() || problems.iter().all(|problem| problem.severity == Severity::Warning) {
+            probe_certificates(&mut problems, tls, options, all_expired);
         }
         if let Some(path) = &tls.client_ca {
             let usable = read(path).and_then(|pem| is_certificate(path, &pem));
@@ -67,6 +77,37 @@ fn probe_identity(problems: &mut Vec<Problem>, key: &str, tls: &ServerOptions, i
     note(problems, &private_key_key, private_key);
     if let Some(message) = open_to_all(&identity.private_key) {
         problems.push(Problem { severity: Severity::Warning, key: private_key_key, line: None, message });
+    }
+}
+
+/// How long certificates are good for, and for whom. One that has expired among others that have not is less bad than
+/// nothing else: no client would take it.
+fn probe_certificates(problems: &mut Vec<Problem>, tls: &ServerOptions, options: &Options, all_expired: Severity) {
+    let now = clock::unix_seconds();
+    let files = tls.identities.iter().map(|identity| identity.certificate.as_path());
+    let certificates: Vec<_> = files.filter_map(|file| Some((file, Certificate::read(file).ok()?))).collect();
+    let troubles: Vec<_> = certificates.iter().map(|(_, certificate)| certificate.trouble(now)).collect();
+    let is_hopeless = troubles.iter().all(|trouble| trouble.as_ref().is_some_and(|trouble| trouble.is_expired));
+    for (index, ((file, _), trouble)) in certificates.iter().zip(troubles).enumerate() {
+        let Some(trouble) = trouble else { continue };
+        let severity = if is_hopeless { all_expired } else { Severity::Warning };
+        let message = format!("{} {}", file.display(), trouble.text);
+        problems.push(Problem { severity, key: format!("tls.identity[{index}].certificate"), line: None, message });
+    }
+    if options.https.is_empty() {
+        return;
+    }
+    for (index, route) in options.routes.iter().enumerate() {
+        let is_missed = |host: &&String| !certificates.iter().any(|(_, certificate)| certificate.covers(host));
+        let missed: Vec<_> = route.hosts.iter().filter(is_missed).map(String::as_str).collect();
+        if !missed.is_empty() {
+            let message = format!(
+                "no certificate of [tls] is for {}: HTTPS clients will refuse it; get one with this name, or add the pair",
+                missed.join(", ")
+            );
+            let key = format!("route[{index}].hosts");
+            problems.push(Problem { severity: Severity::Warning, key, line: None, message });
+        }
     }
 }
 

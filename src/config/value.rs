@@ -11,6 +11,7 @@ use super::keys::{Limit, Unit, in_bytes};
 use crate::pipe::Splice;
 use crate::policy::route::{Style, UpstreamHost};
 use crate::server::AccessLog;
+use crate::server::logging::Level;
 use crate::tls::config::{Kernel, Records, Version};
 
 /// How S3 spells the bucket's name.
@@ -183,6 +184,16 @@ pub(super) fn access_log(value: &DeValue<'_>) -> Result<AccessLog, String> {
         "stdout" => Err("write \"-\" for standard output, or \"./stdout\" for a file of that name".to_string()),
         path => Ok(AccessLog::File(path.into())),
     }
+}
+
+/// How much filmgate says of itself.
+pub(super) fn level(value: &DeValue<'_>) -> Result<Level, String> {
+    let wanted = text(value)?;
+    let found = Level::ALL.iter().find(|(_, name)| *name == wanted);
+    found.map(|(level, _)| *level).ok_or_else(|| {
+        let names = Level::ALL.map(|(_, name)| format!("{name:?}"));
+        format!("{wanted:?} is no level; write one of {}", names.join(", "))
+    })
 }
 
 /// Whether a route signs its requests anew.

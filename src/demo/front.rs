@@ -12,6 +12,7 @@ use crate::pipe::Splice;
 use crate::policy::route::{Mode, Route, UpstreamHost};
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
+use crate::server::logging::Level;
 use crate::server::{AccessLog, Gate, Options};
 use crate::tls::config::{ClientOptions, Identity, Records, ServerOptions, Version};
 
@@ -99,6 +100,7 @@ fn options(storage: &Storage, identity: Identity, directory: &Directory, demo: &
         clients: Vec::new(),
         credentials: Vec::new(),
         access_log: AccessLog::File(directory.file(super::ACCESS_LOG_FILE)),
+        log_level: Level::default(),
     }
 }
 

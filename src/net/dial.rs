@@ -44,6 +44,13 @@ impl Dialer {
         Self { kernel_tls, ..self }
     }
 
+    /// A dialer to other upstreams that avoids the same addresses.
+    #[must_use]
+    pub fn turned_to(&self, addresses: Arc<Addresses>, kernel_tls: Option<KernelTls>) -> Self {
+        let (turn, quarantine) = (self.turn.clone(), self.quarantine.clone());
+        Self { addresses, turn, quarantine, kernel_tls }
+    }
+
     /// What the kernel may be asked to do of TLS.
     #[must_use]
     pub fn kernel_tls(&self) -> Option<KernelTls> {
@@ -213,11 +220,12 @@ fn is_local(error: &io::Error) -> bool {
 }
 
 /// Addresses to be avoided for a while.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Quarantine {
     bad: HashMap<SocketAddr, Bad>,
 }
 
+#[derive(Clone)]
 struct Bad {
     until: Instant,
     strikes: u32,

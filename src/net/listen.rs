@@ -17,10 +17,31 @@ use crate::clock;
 ///
 /// # Errors
 /// As [`bind`].
-pub fn bind_shards(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpListener>> {
+pub fn bind_shards(address: SocketAddr, shards: usize) -> io::Result<Vec<Bound>> {
     let first = bind(address)?;
     let resolved = first.local_addr()?;
-    std::iter::once(Ok(first)).chain((1..shards).map(|_| bind(resolved))).collect()
+    std::iter::once(Ok(first)).chain((1..shards).map(|_| bind(resolved))).map(|socket| socket.map(Bound::Own)).collect()
+}
+
+/// A listening socket of one shard that no ring has seen.
+#[derive(Debug)]
+pub enum Bound {
+    /// It ends with the shard.
+    Own(TcpListener),
+    /// A share of one that others have as well, and that outlives the process.
+    Shared(TcpListener),
+}
+
+impl Bound {
+    /// The address that clients connect to.
+    ///
+    /// # Errors
+    /// What getsockname(2) says.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Own(socket) | Self::Shared(socket) => socket.local_addr(),
+        }
+    }
 }
 
 /// Binds a listening socket that shares its port with the sockets of other shards.
@@ -28,30 +49,47 @@ pub fn bind_shards(address: SocketAddr, shards: usize) -> io::Result<Vec<TcpList
 /// # Errors
 /// What the system says, with the address and the likely fix.
 pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listening = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(true)?;
-        tune(&socket)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(socket.into())
-    };
-    listening().map_err(|error: io::Error| explain(address, &error))
+    let listening = bound(address).and_then(|socket| socket.listen(BACKLOG).map(|()| socket.into()));
+    listening.map_err(|error| explain(address, &error))
 }
 
-fn explain(address: SocketAddr, error: &io::Error) -> io::Error {
+/// Whether [`bind`] is likely to succeed. No client comes to what this binds, not even where another process of this user
+/// listens at the same address.
+///
+/// # Errors
+/// As [`bind`].
+pub fn try_bind(address: SocketAddr) -> io::Result<()> {
+    bound(address).map(drop).map_err(|error| explain(address, &error))
+}
+
+fn bound(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    tune(&socket)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// What it takes to listen at `address` where that failed: the address, the likely cause and the fix.
+#[must_use]
+pub fn explain(address: SocketAddr, error: &io::Error) -> io::Error {
     let advice = match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {
             let port = address.port();
             format!("another program listens there; find it with `ss -ltnp 'sport = :{port}'` or choose another port")
         }
-        Some(libc::EACCES) => "ports below net.ipv4.ip_unprivileged_port_start (1024) need CAP_NET_BIND_SERVICE; give \
-                               it to the service (AmbientCapabilities=CAP_NET_BIND_SERVICE) or choose a higher port"
-            .to_owned(),
+        Some(libc::EACCES) => {
+            let port = address.port();
+            format!(
+                "port {port} is below net.ipv4.ip_unprivileged_port_start (1024 by default) and needs \
+                 CAP_NET_BIND_SERVICE; give it to the service (AmbientCapabilities=CAP_NET_BIND_SERVICE) or choose a \
+                 higher port"
+            )
+        }
         Some(libc::EADDRNOTAVAIL) => {
             "no network interface of this machine has that address (yet); 0.0.0.0 and [::] stand for all".to_owned()
         }
@@ -96,6 +134,8 @@ pub struct Listener {
     socket: sys::Socket,
     /// `None` while open, else how many more clients may be taken out of the queue.
     draining: Cell<Option<u32>>,
+    /// Whether who waits in the queue is somebody else's business once this is closed, and the queue stays.
+    is_shared: bool,
     warned: Cell<Option<clock::Instant>>,
 }
 
@@ -105,8 +145,18 @@ impl Listener {
     /// # Errors
     /// When the socket cannot be made blocking, which is what the ring needs to wait on it.
     pub fn from_std(listener: TcpListener) -> io::Result<Self> {
-        listener.set_nonblocking(false)?;
-        Ok(Self { socket: Rc::new(listener.into()), draining: Cell::new(None), warned: Cell::new(None) })
+        Self::new(Bound::Own(listener))
+    }
+
+    /// Takes over a listening socket.
+    ///
+    /// # Errors
+    /// As [`from_std`](Self::from_std).
+    pub fn new(bound: Bound) -> io::Result<Self> {
+        let is_shared = matches!(bound, Bound::Shared(_));
+        let (Bound::Own(socket) | Bound::Shared(socket)) = bound;
+        socket.set_nonblocking(false)?;
+        Ok(Self { socket: Rc::new(socket.into()), draining: Cell::new(None), is_shared, warned: Cell::new(None) })
     }
 
     /// The address that clients connect to.
@@ -134,7 +184,8 @@ impl Listener {
     /// Failures are no outcome: a client that went away is skipped; when descriptors or memory have run out, or anything
     /// else is wrong, it says so in the log and tries again a little later.
     ///
-    /// After [`close`](Self::close) it yields the clients that were already connected, then nothing.
+    /// After [`close`](Self::close) it yields the clients that were already connected, then nothing; those in the queue of a
+    /// shared socket wait for whoever serves it next.
     pub async fn arrival(&self) -> Option<Arrival> {
         loop {
             let outcome = match self.draining.get() {
@@ -160,7 +211,10 @@ impl Listener {
     /// Stops taking clients. Call [`accept`](Self::accept) until it says [`Accept::Closed`]: shutting a listening socket
     /// down resets the clients in its queue, so they are served first. Or drop the listener.
     pub fn close(&self) {
-        if self.draining.get().is_none() {
+        if self.draining.get().is_none() && self.is_shared {
+            self.draining.set(Some(0));
+            sys::cancel(&self.socket);
+        } else if self.draining.get().is_none() {
             self.draining.set(Some(BACKLOG as u32));
             if let Err(error) = SockRef::from(&*self.socket).set_nonblocking(true) {
                 tracing::warn!(%error, "cannot drain a listening socket; clients in its queue are lost");
@@ -172,8 +226,10 @@ impl Listener {
 
     fn shut(&self) -> Option<Arrival> {
         self.draining.set(Some(0));
-        // Fails only when it has been done before.
-        let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
+        if !self.is_shared {
+            // Fails only when it has been done before.
+            let _ = SockRef::from(&*self.socket).shutdown(Shutdown::Both);
+        }
         None
     }
 
@@ -203,6 +259,7 @@ const WARN_INTERVAL: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::runtime;
 
     fn refusal(address: &str) -> String {
         bind(address.parse().unwrap()).unwrap_err().to_string()
@@ -214,6 +271,35 @@ mod tests {
         let addresses: Vec<_> = listeners.iter().map(|listener| listener.local_addr().unwrap()).collect();
         assert_eq!(addresses.len(), 3);
         assert!(addresses[0].port() != 0 && addresses.iter().all(|address| *address == addresses[0]));
+    }
+
+    #[test]
+    fn who_waits_at_a_shared_socket_waits_on_when_it_is_closed() {
+        let kept = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, share) = (kept.local_addr().unwrap(), kept.try_clone().unwrap());
+        runtime::run_shard(None, 8, || async {
+            let listener = Rc::new(Listener::new(Bound::Shared(share)).unwrap());
+            let accepting = Rc::clone(&listener);
+            let waiting = tokio::task::spawn_local(async move { accepting.arrival().await });
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            listener.close();
+            assert!(waiting.await.unwrap().is_none());
+            let client = std::net::TcpStream::connect(address).unwrap();
+            assert!(listener.arrival().await.is_none());
+            drop(listener);
+            let (_, from) = kept.accept().unwrap();
+            assert_eq!(from, client.local_addr().unwrap());
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_low_port_is_named_with_what_it_needs() {
+        let address = "[::]:443".parse().unwrap();
+        let message = explain(address, &io::Error::from_raw_os_error(libc::EACCES)).to_string();
+        for said in ["cannot listen on [::]:443", "port 443", "CAP_NET_BIND_SERVICE"] {
+            assert!(message.contains(said), "{message}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The ring and the sockets.
 
 pub mod dial;
+pub mod inherit;
 pub mod kernel;
 pub mod listen;
 pub mod resolve;

@@ -80,20 +80,48 @@ impl Resolver {
         let addresses = Arc::new(Addresses {
             upstreams: (0..upstreams.len()).map(|i| ArcSwap::from_pointee(book.resolved(i))).collect(),
         });
-        let threads = book.names.len().min(THREADS_MAX);
+        let state = State { book, addresses: Arc::clone(&addresses), threads: 0, stopped: false };
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { book, stopped: false }),
+            state: Mutex::new(state),
             changed: Condvar::new(),
-            addresses: Arc::clone(&addresses),
             lookup,
             interval: interval.max(INTERVAL_MIN),
         });
-        let resolver = Self { shared: Arc::clone(&shared) };
-        for _ in 0..threads {
-            let shared = Arc::clone(&shared);
-            std::thread::Builder::new().name("resolver".to_owned()).spawn(move || shared.work())?;
-        }
+        let resolver = Self { shared };
+        resolver.man(&mut resolver.shared.lock())?;
         Ok((resolver, addresses))
+    }
+
+    /// Resolves the names of these upstreams from now on instead. What is known of names that stay is kept; the addresses
+    /// that were returned before are no longer kept fresh.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn follow(&self, upstreams: &[Vec<(String, u16)>]) -> io::Result<Arc<Addresses>> {
+        let mut state = self.shared.lock();
+        let mut book = Book::new(upstreams, clock::mono());
+        for name in &mut book.names {
+            if let Some(old) = state.book.names.iter().position(|old| old.host == name.host) {
+                std::mem::swap(name, &mut state.book.names[old]);
+            }
+        }
+        state.addresses = Arc::new(Addresses {
+            upstreams: (0..upstreams.len()).map(|i| ArcSwap::from_pointee(book.resolved(i))).collect(),
+        });
+        state.book = book;
+        self.man(&mut state)?;
+        self.shared.changed.notify_all();
+        Ok(Arc::clone(&state.addresses))
+    }
+
+    /// Starts the threads that are missing.
+    fn man(&self, state: &mut State) -> io::Result<()> {
+        while state.threads < state.book.names.len().min(THREADS_MAX) {
+            let shared = Arc::clone(&self.shared);
+            std::thread::Builder::new().name("resolver".to_owned()).spawn(move || shared.work())?;
+            state.threads += 1;
+        }
+        Ok(())
     }
 
     /// Waits until every name has been tried, at most `timeout`. Says whether every upstream has an address. Start-up
@@ -118,13 +146,14 @@ impl Drop for Resolver {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    addresses: Arc<Addresses>,
     lookup: Lookup,
     interval: Duration,
 }
 
 struct State {
     book: Book,
+    addresses: Arc<Addresses>,
+    threads: usize,
     stopped: bool,
 }
 
@@ -144,8 +173,11 @@ impl Shared {
                     drop(state);
                     let answer = (self.lookup)(&host);
                     state = self.lock();
-                    state.book.learn(index, answer, clock::mono(), self.interval);
-                    self.publish(&state.book, index);
+                    // Other names may be wanted meanwhile.
+                    if let Some(index) = state.book.names.iter().position(|name| name.host == host) {
+                        state.book.learn(index, answer, clock::mono(), self.interval);
+                        state.publish(index);
+                    }
                     self.changed.notify_all();
                 }
                 Err(wait) => {
@@ -154,12 +186,14 @@ impl Shared {
             }
         }
     }
+}
 
+impl State {
     /// Shows the data threads what changed for the upstreams that use the name.
-    fn publish(&self, book: &Book, name: usize) {
+    fn publish(&self, name: usize) {
         for (index, upstream) in self.addresses.upstreams.iter().enumerate() {
-            if book.uses(index, name) {
-                let resolved = book.resolved(index);
+            if self.book.uses(index, name) {
+                let resolved = self.book.resolved(index);
                 if **upstream.load() != resolved {
                     upstream.store(Arc::new(resolved));
                 }

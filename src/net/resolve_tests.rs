@@ -111,3 +111,30 @@ fn the_system_knows_localhost() {
     assert!(resolver.wait_first(Duration::from_secs(20)));
     assert!(addresses.snapshot(0).addresses.iter().all(|address| address.ip().is_loopback()));
 }
+
+#[test]
+fn other_upstreams_are_followed_with_what_is_known_and_no_thread_more_than_needed() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&asked);
+    let lookup: Lookup = Box::new(move |host| {
+        noted.lock().unwrap().push(host.to_owned());
+        Ok(ips(&[if host == "kept.test" { "192.0.2.1" } else { "192.0.2.2" }]))
+    });
+    let before = [upstream(&[("gone.test", 80)]), upstream(&[("kept.test", 80)])];
+    let (resolver, old) = Resolver::start_with(&before, HALF_MINUTE, lookup).unwrap();
+    assert!(resolver.wait_first(Duration::from_secs(20)));
+    let after = [upstream(&[("KEPT.test", 81)]), upstream(&[("new.test", 82), ("10.0.0.1", 83)])];
+    let new = resolver.follow(&after).unwrap();
+    assert_eq!(shown(&new.snapshot(0)), ["192.0.2.1:81"], "known at once");
+    assert!(shown(&new.snapshot(1)).contains(&"10.0.0.1:83".to_owned()));
+    assert!(resolver.wait_first(Duration::from_secs(20)));
+    assert_eq!(new.snapshot(1).addresses.len(), 2);
+    assert_eq!(shown(&old.snapshot(1)), ["192.0.2.1:80"], "who still uses the old ones finds them");
+    for _ in 0..100 {
+        let _ = resolver.follow(&before).unwrap();
+        let _ = resolver.follow(&after).unwrap();
+    }
+    assert_eq!(resolver.shared.lock().threads, 2);
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.iter().filter(|host| *host == "kept.test").count(), 1);
+}

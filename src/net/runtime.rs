@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::io;
 
-use io_uring::IoUring;
+use io_uring::{IoUring, opcode};
 
 use super::sys;
 
@@ -43,6 +43,20 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     sys::raise_descriptor_limit()
 }
 
+/// Microseconds of the monotonic clock of this machine, which other processes read as well: what sd_notify(3) wants.
+#[must_use]
+pub fn monotonic_usec() -> u64 {
+    sys::monotonic_usec()
+}
+
+/// Descriptors this process may have open once the limit is [raised](raise_descriptor_limit).
+///
+/// # Errors
+/// What getrlimit(2) says.
+pub fn descriptors_allowed() -> io::Result<u64> {
+    sys::limit(libc::RLIMIT_NOFILE).map(|(_, most)| most)
+}
+
 /// Cores this process may use, in order. Never empty.
 #[must_use]
 pub fn allowed_cores() -> Vec<usize> {
@@ -77,9 +91,15 @@ impl Ring {
 /// Tries which kind of ring the kernel grants this process. Also a start-up check.
 ///
 /// # Errors
-/// When it grants none; the message names the cause and the fix.
+/// When it grants none, or one that cannot do what is needed; the message names the cause and the fix.
 pub fn probe() -> io::Result<Ring> {
-    let granted = |ring: Ring| ring.builder().build(8).map(|_: IoUring| ring);
+    let granted = |ring: Ring| -> io::Result<Ring> {
+        let made: IoUring = ring.builder().build(8)?;
+        check_operations(&made)?;
+        // Sandboxes may refuse its use where they have granted the ring.
+        made.submit()?;
+        Ok(ring)
+    };
     match granted(Ring::SingleIssuer) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             let ring = granted(Ring::Cooperative).map_err(|error| explain(&error))?;
@@ -90,6 +110,45 @@ pub fn probe() -> io::Result<Ring> {
         }
         other => other.map_err(|error| explain(&error)),
     }
+}
+
+/// Whether the ring has every operation that is used. It needs not be asked where a sandbox forbids to ask.
+fn check_operations(ring: &IoUring) -> io::Result<()> {
+    let mut probe = io_uring::Probe::new();
+    if ring.submitter().register_probe(&mut probe).is_err() {
+        return Ok(());
+    }
+    if OPERATIONS.iter().all(|code| probe.is_supported(*code)) {
+        return Ok(());
+    }
+    Err(io::Error::from_raw_os_error(libc::EINVAL))
+}
+
+/// What the ring is asked for.
+const OPERATIONS: [u8; 6] = [
+    opcode::Accept::CODE,
+    opcode::AsyncCancel2::CODE,
+    opcode::Connect::CODE,
+    opcode::PollAdd::CODE,
+    opcode::Recv::CODE,
+    opcode::Send::CODE,
+];
+
+/// Bytes that one shard's ring counts against `RLIMIT_MEMLOCK` unless the process has `CAP_IPC_LOCK`: entries of 64 bytes
+/// with an index of 4 for what is submitted, of 16 for what is completed, two pages besides, and one for the small ring that
+/// it was tried with. All shards of one user count together. Nothing else is pinned: bodies travel in ordinary memory, and no
+/// buffer is registered with the ring.
+pub const RING_BYTES: u64 = RING_ENTRIES as u64 * (64 + 4 + 16 * COMPLETIONS_PER_ENTRY as u64) + 3 * 4096;
+
+/// Tries whether the kernel grants this process rings for so many shards at once.
+///
+/// # Errors
+/// As [`probe`].
+pub fn probe_all(shards: usize) -> io::Result<()> {
+    let mut ring = probe()?.builder();
+    ring.setup_cqsize(RING_ENTRIES.saturating_mul(COMPLETIONS_PER_ENTRY)).setup_clamp();
+    let rings: io::Result<Vec<IoUring>> = (0..shards).map(|_| ring.build(RING_ENTRIES)).collect();
+    rings.map(drop).map_err(|error| explain(&error))
 }
 
 /// Says what an administrator can do about a refused ring.
@@ -112,11 +171,25 @@ fn explain(error: &io::Error) -> io::Error {
              profile that allows io_uring"
         }
         (Some(libc::EINVAL), _) => "this kernel's io_uring is too old; Linux 5.19 or newer is needed",
-        (Some(libc::ENOMEM), _) => "not enough memory for the ring; raise the service's LimitMEMLOCK or memory limit",
+        (Some(libc::ENOMEM), _) => return no_memory(error),
         (Some(libc::EMFILE | libc::ENFILE), _) => "out of file descriptors; raise the service's LimitNOFILE",
         _ => "the kernel refused a ring",
     };
     io::Error::new(error.kind(), format!("cannot set up io_uring: {advice} ({error})"))
+}
+
+fn no_memory(error: &io::Error) -> io::Error {
+    let allowed = match sys::limit(libc::RLIMIT_MEMLOCK) {
+        Ok((libc::RLIM_INFINITY, _)) => "unlimited".to_owned(),
+        Ok((bytes, _)) => format!("{} KiB", bytes / 1024),
+        Err(_) => "unknown".to_owned(),
+    };
+    let message = format!(
+        "cannot set up io_uring: not enough memory for the ring; raise the service's LimitMEMLOCK, which it counts \
+         against: {} KiB for each worker are needed and {allowed} are allowed ({error})",
+        RING_BYTES.div_ceil(1024)
+    );
+    io::Error::new(error.kind(), message)
 }
 
 const COMPLETIONS_PER_ENTRY: u32 = 8;
@@ -139,9 +212,27 @@ mod tests {
 
     #[test]
     fn a_refused_ring_names_cause_and_fix() {
-        let message = explain(&io::Error::from_raw_os_error(libc::EINVAL)).to_string();
-        assert!(message.contains("5.19"), "{message}");
+        for (code, said) in [
+            (libc::EINVAL, "Linux 5.19"),
+            (libc::ENOSYS, "Linux 5.19"),
+            (libc::EACCES, "io_uring_setup, io_uring_enter and io_uring_register"),
+            (libc::ENOMEM, "LimitMEMLOCK, which it counts against: 208 KiB for each worker are needed and "),
+            (libc::EMFILE, "LimitNOFILE"),
+        ] {
+            let message = explain(&io::Error::from_raw_os_error(code)).to_string();
+            assert!(message.starts_with("cannot set up io_uring: ") && message.contains(said), "{message}");
+        }
         let message = explain(&io::Error::from_raw_os_error(libc::EPERM)).to_string();
         assert!(message.contains("io_uring_disabled") || message.contains("seccomp"), "{message}");
+    }
+
+    #[test]
+    fn the_memory_of_a_ring_is_what_is_said() {
+        let mut ring = Ring::Cooperative.builder();
+        ring.setup_cqsize(RING_ENTRIES * COMPLETIONS_PER_ENTRY);
+        let ring: IoUring = ring.build(RING_ENTRIES).unwrap();
+        let (submitted, completed) = (u64::from(ring.params().sq_entries()), u64::from(ring.params().cq_entries()));
+        let entries = submitted * (64 + 4) + completed * 16;
+        assert!((entries..=entries + 3 * 4096).contains(&RING_BYTES), "{entries} of {RING_BYTES}");
     }
 }

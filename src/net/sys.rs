@@ -10,6 +10,7 @@ use std::mem::ManuallyDrop;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use io_uring::{cqueue, opcode, squeue, types};
 use socket2::{SockAddr, SockAddrStorage};
@@ -383,23 +384,63 @@ pub(super) fn is_broken(socket: &Socket) -> bool {
     count > 0 && seen.revents & (libc::POLLERR | libc::POLLHUP | libc::POLLNVAL) != 0
 }
 
+/// The soft and the hard limit of a resource.
+///
+/// # Errors
+/// What getrlimit(2) says.
+pub(super) fn limit(resource: libc::__rlimit_resource_t) -> io::Result<(u64, u64)> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is whole and outlives the call.
+    match unsafe { libc::getrlimit(resource, &raw mut limit) } {
+        0 => Ok((limit.rlim_cur, limit.rlim_max)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Raises the soft limit of open descriptors to the hard one and says what it is now.
 ///
 /// # Errors
 /// What setrlimit(2) says.
 pub(super) fn raise_descriptor_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the structure is whole and outlives the call.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
+    let (now, most) = limit(libc::RLIMIT_NOFILE)?;
+    if now == most {
+        // Sandboxes refuse the call.
+        return Ok(now);
     }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: as above.
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: the structure is whole and outlives the call.
     match unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } {
-        0 => Ok(limit.rlim_cur),
+        0 => Ok(most),
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// `CLOCK_MONOTONIC` in microseconds, as other processes see it.
+pub(super) fn monotonic_usec() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the structure is whole and outlives the call, which fails only for clocks that do not exist.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000 + now.tv_nsec as u64 / 1000
+}
+
+/// Takes `count` descriptors over that the parent has left open for this process, from 3 on (sd_listen_fds(3)). Those that
+/// are not open are left out; the second call and all later ones get none. They are not passed on to children.
+pub(super) fn take_inherited(count: i32) -> Vec<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::SeqCst) {
+        return Vec::new();
+    }
+    let open = (0..count.clamp(0, INHERITED_MAX)).map(|n| LISTEN_FDS_START + n).filter(|&fd| {
+        // SAFETY: sets a flag of a descriptor, or fails because it is not open.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) == 0 }
+    });
+    // SAFETY: they are open, the parent says that they are for this process, and they are taken once.
+    open.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
+}
+
+/// The first descriptor that is handed over (sd_listen_fds(3)), and how many are taken at most.
+const LISTEN_FDS_START: i32 = 3;
+const INHERITED_MAX: i32 = 64;
 
 fn no_cores() -> libc::cpu_set_t {
     // SAFETY: a CPU set is an array of integers; all zeroes is the empty set.

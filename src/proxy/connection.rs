@@ -25,6 +25,19 @@ pub struct Client<L: Link> {
     pub wire: Wire<L>,
     /// Whether it is between two requests.
     idle: Cell<bool>,
+    /// Who vouched for its certificate, if it has one; see [`Shard::authorities`].
+    authorities: u64,
+}
+
+impl<L: Link> Client<L> {
+    fn new(wire: Wire<L>, authorities: u64) -> Self {
+        Self { wire, idle: Cell::new(false), authorities }
+    }
+
+    /// Whether it presented a certificate that others than `authorities` vouched for.
+    fn is_distrusted(&self, authorities: u64) -> bool {
+        self.authorities != authorities && !self.wire.client_names().is_empty()
+    }
 }
 
 impl<L: Link> Nudge for Client<L> {
@@ -36,6 +49,12 @@ impl<L: Link> Nudge for Client<L> {
 
     fn abort(&self) {
         self.wire.abort();
+    }
+
+    fn distrust(&self, authorities: u64) {
+        if self.is_distrusted(authorities) {
+            self.nudge();
+        }
     }
 }
 
@@ -53,7 +72,7 @@ where
         if let Some(client) = arriving.await {
             let nudge: Weak<dyn Nudge> = Rc::downgrade(&(Rc::clone(&client) as Rc<dyn Nudge>));
             let _registration = shard.register(nudge);
-            attend(&client, &shard).await;
+            attend(&client, shard).await;
         }
     }
 }
@@ -78,11 +97,11 @@ where
             }
         }
     };
-    Some(Rc::new(Client { wire, idle: Cell::new(false) }))
+    Some(Rc::new(Client::new(wire, shard.authorities)))
 }
 
-/// Serves one request after another.
-async fn attend<L, D, S>(client: &Client<L>, shard: &Shard<D, S>)
+/// Serves one request after another, each on the terms of the shard that is the latest when it has come.
+async fn attend<L, D, S>(client: &Client<L>, mut shard: Rc<Shard<D, S>>)
 where
     L: Link,
     D: Dial,
@@ -90,21 +109,29 @@ where
 {
     let mut carried = None;
     for served in 0.. {
+        let awaited = next_head(client, &shard, carried.take(), served == 0).await;
+        if shard.is_succeeded() {
+            shard = shard.latest();
+            if client.is_distrusted(shard.authorities) {
+                let _ = client.wire.finish(Deadline::after(FAREWELL)).await;
+                return;
+            }
+        }
         let is_last = served + 1 >= shard.limits.connection_requests_max || client.wire.is_worn();
-        let mut inbound = match next_head(client, shard, carried.take(), served == 0).await {
+        let mut inbound = match awaited {
             Awaited::Head(buffer, head_len, begun) => Inbound { buffer, head_len, begun, is_last },
             Awaited::Failed(failure, begun) => {
-                exchange::refuse(client, shard, &failure, begun).await;
-                return linger(&client.wire, shard).await;
+                exchange::refuse(client, &shard, &failure, begun).await;
+                return linger(&client.wire, &shard).await;
             }
             Awaited::Nothing => {
                 let _ = client.wire.finish(Deadline::after(FAREWELL)).await;
                 return;
             }
         };
-        match exchange::run(client, shard, &mut inbound).await {
+        match exchange::run(client, &shard, &mut inbound).await {
             Next::Request(leftover) => carried = leftover.or(Some(inbound.buffer)),
-            Next::Close => return linger(&client.wire, shard).await,
+            Next::Close => return linger(&client.wire, &shard).await,
             Next::Break => return client.wire.abort(),
         }
     }
@@ -119,7 +146,7 @@ where
 {
     tracing::debug!(error = %failed.cause, "a client's TLS handshake failed");
     if matches!(failed.cause, SecureError::Tls(TlsError::PlainHttp)) {
-        let client = Client { wire: Wire::Plain(failed.link), idle: Cell::new(false) };
+        let client = Client::new(Wire::Plain(failed.link), shard.authorities);
         exchange::refuse(&client, shard, &ClientFault::PlainHttp.into(), clock::now()).await;
         linger(&client.wire, shard).await;
     }

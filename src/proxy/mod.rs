@@ -66,7 +66,7 @@ impl Default for Timeouts {
             upstream_response: seconds(120),
             upstream_body: seconds(60),
             upstream_idle: seconds(4),
-            drain: seconds(30),
+            drain: seconds(300),
         }
     }
 }

@@ -1,4 +1,8 @@
 //! What all connections of one shard share. Nothing in it is visible to another thread, but for its load.
+//!
+//! A [`Shard`] never changes. A new configuration makes another one that [succeeds](Shard::succeed) it: both have one
+//! house, where clients are counted and memory is lent, and whoever serves a client looks between two exchanges whether
+//! there is a [later](Shard::latest) one. So an exchange is served on the terms it began with, and the next one is not.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -13,16 +17,21 @@ use crate::clock::{self, Deadline};
 use crate::http::head::{RequestHead, ResponseHead};
 use crate::limits;
 use crate::link::Dial;
-use crate::pipe::Pipes;
+use crate::pipe::{Pipes, Splice};
 use crate::policy::route::RouteTable;
 use crate::proxy::failure::Failure;
 use crate::proxy::identity::Identity;
 use crate::proxy::load::{Carrying, Load};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
+use crate::tls::config::ServerConfig;
 
 /// One shard's routes, upstreams, buffers and bounds.
 pub struct Shard<D: Dial, S: AccessSink> {
+    /// TLS towards clients who come from now on.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Which authorities vouch for clients' certificates, as a number: another one, other authorities.
+    pub authorities: u64,
     /// Which bucket a name stands for.
     pub routes: Arc<RouteTable>,
     /// Upstreams, by the index routes hold.
@@ -38,20 +47,73 @@ pub struct Shard<D: Dial, S: AccessSink> {
     /// Limits.
     pub limits: Limits,
     /// Takes one record an exchange.
-    pub access: S,
+    pub access: Rc<S>,
     /// What routes that sign anew do it with, if there are any.
     pub identity: Option<Box<Identity>>,
+    rooms: Rc<Rooms>,
+    house: Rc<House<D, S>>,
+    clients: Rc<Clients>,
+    is_succeeded: Cell<bool>,
+}
+
+/// What a configuration says, made ready for one shard.
+pub struct Terms<D: Dial> {
+    /// As [`Shard::tls`].
+    pub tls: Option<Arc<ServerConfig>>,
+    /// As [`Shard::authorities`].
+    pub authorities: u64,
+    /// As [`Shard::routes`].
+    pub routes: Arc<RouteTable>,
+    /// As [`Shard::upstreams`].
+    pub upstreams: Vec<Upstream<D::Link>>,
+    /// As [`Shard::dial`].
+    pub dial: D,
+    /// When bodies go through pipes.
+    pub splice: Splice,
+    /// As [`Shard::timeouts`].
+    pub timeouts: Timeouts,
+    /// As [`Shard::limits`].
+    pub limits: Limits,
+    /// As [`Shard::identity`].
+    pub identity: Option<Identity>,
+}
+
+/// How much may go on at once.
+struct Rooms {
     exchanges: Semaphore,
     /// How many of them fit when there are no others.
     exchanges_max: u32,
     spools: Semaphore,
     documents: Semaphore,
     heads: Semaphore,
+}
+
+impl Rooms {
+    /// Documents that have to be read for signing have a budget of their own, which exchanges then do without.
+    fn new(limits: &Limits, signs: bool) -> Self {
+        let bytes = limits.buffer_bytes_max;
+        let each = bytes / limits::UNSIGNED_SHARE;
+        let others = if signs { 3 } else { 2 };
+        let exchanges_max = shares(bytes - others * each, limits::EXCHANGE_BYTES_MAX);
+        let documents = if signs { shares(each, limits::DELETE_BODY_BYTES_MAX) } else { 0 };
+        Self {
+            exchanges: Semaphore::new(exchanges_max as usize),
+            exchanges_max,
+            spools: Semaphore::new(shares(each, limits.spool_bytes_max) as usize),
+            documents: Semaphore::new(documents as usize),
+            heads: Semaphore::new(shares(each, limits::BUFFER_BYTES) as usize),
+        }
+    }
+}
+
+/// What outlives a configuration.
+struct House<D: Dial, S: AccessSink> {
     parsed: RefCell<Vec<Parsed>>,
     ids: Ids,
     /// What finished records kept their texts in.
     texts: RefCell<Vec<String>>,
-    clients: Rc<Clients>,
+    /// The shard on the newest terms, once there is one that succeeded another.
+    latest: RefCell<Weak<Shard<D, S>>>,
 }
 
 impl<D: Dial, S: AccessSink> Shard<D, S> {
@@ -66,28 +128,89 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         access: S,
         id_prefix: u64,
     ) -> Self {
-        let unsigned = limits.buffer_bytes_max / limits::UNSIGNED_SHARE;
-        let exchanges_max = shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX);
+        let clients = Clients { seats: Cell::new(limits.connections_max), ..Clients::default() };
         Self {
+            tls: None,
+            authorities: 0,
             routes,
             upstreams,
             dial,
             buffers: Pool::new(limits.buffer_bytes_max),
             pipes: Pipes::none(),
             timeouts,
-            access,
+            access: Rc::new(access),
             identity: None,
-            exchanges: Semaphore::new(exchanges_max as usize),
-            exchanges_max,
-            spools: Semaphore::new(shares(unsigned, limits.spool_bytes_max) as usize),
-            documents: Semaphore::new(0),
-            heads: Semaphore::new(shares(unsigned, limits::BUFFER_BYTES) as usize),
+            rooms: Rc::new(Rooms::new(&limits, false)),
             limits,
-            parsed: RefCell::default(),
-            ids: Ids { prefix: id_prefix, next: Cell::new(0) },
-            texts: RefCell::default(),
-            clients: Rc::default(),
+            house: Rc::new(House {
+                parsed: RefCell::default(),
+                ids: Ids { prefix: id_prefix, next: Cell::new(0) },
+                texts: RefCell::default(),
+                latest: RefCell::default(),
+            }),
+            clients: Rc::new(clients),
+            is_succeeded: Cell::new(false),
         }
+    }
+
+    /// Puts a shard on other terms in the place of this one, which must be the latest. It serves the same clients, each
+    /// from its next exchange on, and takes on what is still of use: the memory, unless its bounds have changed.
+    /// Upstreams that it does not share close what they have. Whoever calls keeps it alive.
+    #[must_use]
+    pub fn succeed(&self, terms: Terms<D>) -> Rc<Self> {
+        let Terms { tls, authorities, routes, upstreams, dial, splice, timeouts, limits, identity } = terms;
+        let bounds = |limits: &Limits, signs| (limits.buffer_bytes_max, limits.spool_bytes_max, signs);
+        let is_same = bounds(&limits, identity.is_some()) == bounds(&self.limits, self.identity.is_some());
+        let (buffers, rooms) = if is_same {
+            (self.buffers.clone(), Rc::clone(&self.rooms))
+        } else {
+            (Pool::new(limits.buffer_bytes_max), Rc::new(Rooms::new(&limits, identity.is_some())))
+        };
+        self.clients.seats.set(limits.connections_max);
+        let next = Rc::new(Self {
+            tls,
+            authorities,
+            routes,
+            upstreams,
+            dial,
+            buffers,
+            pipes: self.pipes.taken(splice),
+            timeouts,
+            access: Rc::clone(&self.access),
+            identity: identity.map(Box::new),
+            rooms,
+            limits,
+            house: Rc::clone(&self.house),
+            clients: Rc::clone(&self.clients),
+            is_succeeded: Cell::new(false),
+        });
+        *self.house.latest.borrow_mut() = Rc::downgrade(&next);
+        self.is_succeeded.set(true);
+        for upstream in &self.upstreams {
+            if !next.upstreams.iter().any(|other| other.shares_with(upstream)) {
+                upstream.retire();
+            }
+        }
+        if next.authorities != self.authorities {
+            for client in self.clients.known.borrow().values().filter_map(Weak::upgrade) {
+                client.distrust(next.authorities);
+            }
+        }
+        self.clients.left.notify_waiters();
+        next
+    }
+
+    /// The shard on the newest terms: this one, unless it was [succeeded](Self::succeed).
+    #[must_use]
+    pub fn latest(self: &Rc<Self>) -> Rc<Self> {
+        let latest = if self.is_succeeded.get() { self.house.latest.borrow().upgrade() } else { None };
+        latest.unwrap_or_else(|| Rc::clone(self))
+    }
+
+    /// Whether there is a [later](Self::latest) one.
+    #[must_use]
+    pub fn is_succeeded(&self) -> bool {
+        self.is_succeeded.get()
     }
 
     /// The same shard, whose plain connections may exchange bodies through pipes.
@@ -100,22 +223,21 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// then do without.
     #[must_use]
     pub fn with_identity(self, identity: Identity) -> Self {
-        let bytes = self.limits.buffer_bytes_max;
-        let document = bytes / limits::UNSIGNED_SHARE;
-        let exchanges_max = shares(bytes - 3 * document, limits::EXCHANGE_BYTES_MAX);
-        Self {
-            identity: Some(Box::new(identity)),
-            exchanges: Semaphore::new(exchanges_max as usize),
-            exchanges_max,
-            documents: Semaphore::new(shares(document, limits::DELETE_BODY_BYTES_MAX) as usize),
-            ..self
-        }
+        let rooms = Rc::new(Rooms::new(&self.limits, true));
+        Self { identity: Some(Box::new(identity)), rooms, ..self }
+    }
+
+    /// The same shard, which speaks TLS to clients. `authorities` as the [field](Self::authorities).
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<ServerConfig>>, authorities: u64) -> Self {
+        Self { tls, authorities, ..self }
     }
 
     /// The same shard, which lets others see its load. To be called before anybody is seated.
     #[must_use]
     pub fn with_load(self, load: Arc<Load>) -> Self {
-        Self { clients: Rc::new(Clients { load: Some(load), ..Clients::default() }), ..self }
+        let seats = self.clients.seats.clone();
+        Self { clients: Rc::new(Clients { load: Some(load), seats, ..Clients::default() }), ..self }
     }
 
     /// Counts a body with so many bytes still to come (`None`: nobody knows) in the shard's load, if that is long and
@@ -132,7 +254,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// # Errors
     /// [`Failure::Overloaded`] after [`limits::ROOM_WAIT`].
     pub async fn room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.exchanges, 1).await
+        acquire(&self.rooms.exchanges, 1).await
     }
 
     /// The same for an upload whose chunks are signed, which holds [`limits::SIGNED_CHUNKS_HELD_BYTES`] besides: it takes the
@@ -141,7 +263,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// # Errors
     /// As [`room`](Self::room).
     pub async fn room_for_chunks(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.exchanges, SHARES_OF_CHUNKS.min(self.exchanges_max)).await
+        acquire(&self.rooms.exchanges, SHARES_OF_CHUNKS.min(self.rooms.exchanges_max)).await
     }
 
     /// Takes the share of one document that has to be read before the request it comes with can be decided about.
@@ -149,7 +271,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// # Errors
     /// As [`room`](Self::room).
     pub async fn document_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.documents, 1).await
+        acquire(&self.rooms.documents, 1).await
     }
 
     /// Takes the share of one spooled body. These have a small budget of their own: spooling happens before S3 has seen
@@ -158,39 +280,40 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// # Errors
     /// As [`room`](Self::room).
     pub async fn spool_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.spools, 1).await
+        acquire(&self.rooms.spools, 1).await
     }
 
     /// Takes the share of a request head that did not come in one piece, if one is left.
     #[must_use]
     pub fn head_room(&self) -> Option<SemaphorePermit<'_>> {
-        self.heads.try_acquire().ok()
+        self.rooms.heads.try_acquire().ok()
     }
 
     /// Takes a place for the two parsed heads of one exchange; its allocations come back with it.
     #[must_use]
     pub fn parsed(&self) -> ParsedHeads<'_> {
-        ParsedHeads { heads: self.parsed.borrow_mut().pop().unwrap_or_default(), home: &self.parsed }
+        ParsedHeads { heads: self.house.parsed.borrow_mut().pop().unwrap_or_default(), home: &self.house.parsed }
     }
 
     /// The next request id.
     #[must_use]
     pub fn request_id(&self) -> RequestId {
-        let number = self.ids.next.get();
-        self.ids.next.set(number + 1);
-        RequestId { prefix: self.ids.prefix, number }
+        let ids = &self.house.ids;
+        let number = ids.next.get();
+        ids.next.set(number + 1);
+        RequestId { prefix: ids.prefix, number }
     }
 
     /// Memory for the texts of a record, to be given [back](Self::done_with).
     #[must_use]
     pub fn text_memory(&self) -> String {
-        self.texts.borrow_mut().pop().unwrap_or_default()
+        self.house.texts.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Keeps the memory of a record that was written for the next one.
     pub fn done_with(&self, record: AccessRecord) {
         let memory = record.into_memory();
-        let mut texts = self.texts.borrow_mut();
+        let mut texts = self.house.texts.borrow_mut();
         if memory.capacity() <= limits::TEXT_MEMORY_BYTES_MAX && texts.len() < limits::TEXT_MEMORIES_MAX {
             texts.push(memory);
         }
@@ -223,7 +346,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// Waits until one more connection fits, those included that are on their way from other shards, or the shard is
     /// going down.
     pub async fn below_max(&self) {
-        while !self.is_draining() && self.clients.expected() >= self.limits.connections_max {
+        while !self.is_draining() && self.clients.expected() >= self.clients.seats.get() {
             // Another shard's claim that came to nothing tells nobody.
             clock::within(Deadline::after(limits::FULL_LOOK_AGAIN), self.clients.left.notified()).await;
         }
@@ -316,6 +439,10 @@ pub trait Nudge {
 
     /// Breaks the connection off.
     fn abort(&self);
+
+    /// Ends the wait for the next request of a client whose certificate others than these [`Shard::authorities`] vouched
+    /// for.
+    fn distrust(&self, authorities: u64);
 }
 
 /// Keeps a connection known to its shard.
@@ -356,6 +483,8 @@ impl Clients {
 #[derive(Default)]
 struct Clients {
     seated: Cell<usize>,
+    /// How many there may be.
+    seats: Cell<usize>,
     load: Option<Arc<Load>>,
     left: Notify,
     draining: Cell<bool>,

@@ -48,15 +48,35 @@ impl<L: Link + 'static> Upstream<L> {
     /// An upstream without connections. `index` is its place in the configuration.
     #[must_use]
     pub fn new(index: usize, tls: Option<ClientConfig>, idle_for: Duration, idle_max: usize) -> Self {
-        let idle = Idle { lines: RefCell::default(), swept: Cell::new(false), lasts: idle_for, lines_max: idle_max };
+        let idle = Idle {
+            lines: RefCell::default(),
+            swept: Cell::new(false),
+            lasts: Cell::new(idle_for),
+            lines_max: Cell::new(idle_max),
+            is_retired: Cell::new(false),
+        };
         Self { index, tls, idle: Rc::new(idle) }
+    }
+
+    /// The same upstream in another configuration, with the connections it has.
+    #[must_use]
+    pub fn moved(&self, index: usize, tls: Option<ClientConfig>, idle_for: Duration, idle_max: usize) -> Self {
+        self.idle.lasts.set(idle_for);
+        self.idle.lines_max.set(idle_max);
+        Self { index, tls, idle: Rc::clone(&self.idle) }
+    }
+
+    /// Whether both have the same connections.
+    #[must_use]
+    pub fn shares_with(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.idle, &other.idle)
     }
 
     /// Lends the connection that was used last, if one has been idle for less than `age_max`: what cannot be sent twice
     /// wants one that was just in use.
     #[must_use]
     pub fn reuse(&self, age_max: Duration) -> Option<Lease<L>> {
-        let age_max = age_max.min(self.idle.lasts);
+        let age_max = age_max.min(self.idle.lasts.get());
         let mut lines = self.idle.lines.borrow_mut();
         let now = clock::mono();
         while let Some(line) = lines.pop_if(|line| now - line.idle_since.get() < age_max) {
@@ -113,6 +133,12 @@ impl<L: Link + 'static> Upstream<L> {
         }
     }
 
+    /// Keeps no connection any more, those included that are lent now: it is in no configuration.
+    pub fn retire(&self) {
+        self.idle.is_retired.set(true);
+        self.close_idle();
+    }
+
     /// Closes all idle connections: the shard is going down.
     pub fn close_idle(&self) {
         for line in self.idle.lines.borrow_mut().drain(..) {
@@ -158,7 +184,8 @@ impl<L: Link + 'static> Lease<L> {
     pub fn give_back(mut self) {
         let Some(line) = self.line.take() else { return };
         let mut lines = self.idle.lines.borrow_mut();
-        if line.state.get() == State::Dead || line.wire.is_worn() || lines.len() >= self.idle.lines_max {
+        let is_full = lines.len() >= self.idle.lines_max.get() || self.idle.is_retired.get();
+        if is_full || line.state.get() == State::Dead || line.wire.is_worn() {
             line.retire();
             return;
         }
@@ -185,8 +212,9 @@ struct Idle<L: Link> {
     lines: RefCell<Vec<Rc<Line<L>>>>,
     /// Whether [`sweep`] is running.
     swept: Cell<bool>,
-    lasts: Duration,
-    lines_max: usize,
+    lasts: Cell<Duration>,
+    lines_max: Cell<usize>,
+    is_retired: Cell<bool>,
 }
 
 /// One connection, shared by its watcher and by whoever has it now.
@@ -229,13 +257,13 @@ async fn sweep<L: Link>(idle: Weak<Idle<L>>) {
             let Some(idle) = idle.upgrade() else { return };
             let mut lines = idle.lines.borrow_mut();
             let now = clock::mono();
-            let expired = lines.partition_point(|line| now - line.idle_since.get() >= idle.lasts);
+            let expired = lines.partition_point(|line| now - line.idle_since.get() >= idle.lasts.get());
             lines.drain(..expired).for_each(|line| line.retire());
             let Some(oldest) = lines.first() else {
                 idle.swept.set(false);
                 return;
             };
-            oldest.idle_since.get() + idle.lasts
+            oldest.idle_since.get() + idle.lasts.get()
         };
         tokio::time::sleep_until(next).await;
     }

@@ -14,6 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::clock;
 use crate::creds::Status;
 use crate::creds::store::Statuses;
+use crate::net::listen;
 
 /// How the gate is.
 #[derive(Debug, Default)]
@@ -54,8 +55,7 @@ impl Admin {
     /// # Errors
     /// When the address cannot be bound or the thread cannot be started.
     pub fn start(address: SocketAddr, health: Arc<Health>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address)
-            .map_err(|error| io::Error::new(error.kind(), format!("cannot listen on {address}: {error}")))?;
+        let listener = TcpListener::bind(address).map_err(|error| listen::explain(address, &error))?;
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -85,6 +85,27 @@ impl Admin {
         }
     }
 }
+
+/// Whether a gate answers at this admin address.
+#[must_use]
+pub fn answers(address: SocketAddr) -> bool {
+    let ask = || {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /ping HTTP/1.1\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    let answer: io::Result<String> = ask();
+    answer.is_ok_and(|answer| {
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+        answer.contains("Cache-Control: no-store") && matches!(body, Some("ok\n" | "draining\n"))
+    })
+}
+
+/// Bytes of an answer that are read; those of a gate are fewer.
+const ANSWER_BYTES_MAX: u64 = 1024;
 
 /// How long one connection may take in all.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -297,10 +318,14 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert!(answers(admin.local_addr()));
         health.set_draining();
+        assert!(answers(admin.local_addr()));
         let answer = talk(admin.local_addr(), request);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("draining\n"), "{answer}");
+        let address = admin.local_addr();
         admin.stop();
+        assert!(!answers(address));
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! The process: bind, start the shards, be ready, drain.
 
 pub mod admin;
+pub mod certificates;
 pub mod clients;
 pub mod logging;
+pub mod notify;
+pub mod preflight;
+pub mod reload;
 pub mod signals;
+pub mod watch;
 
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
@@ -16,25 +21,28 @@ use tokio::sync::Notify;
 
 use crate::access::AccessSink;
 use crate::clock;
-use crate::creds::store::Store;
 use crate::creds::{self, CredentialOptions};
 use crate::link::KernelTls;
-use crate::net::kernel::{self, Unavailable};
-use crate::net::resolve::Resolver;
-use crate::net::{listen, runtime};
+use crate::net::inherit::Inherited;
+use crate::net::kernel::Unavailable;
+use crate::net::listen::Bound;
+use crate::net::runtime;
 use crate::pipe::Splice;
-use crate::policy::route::{Route, RouteTable};
-use crate::proxy::identity::Known;
+use crate::policy::route::Route;
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::admin::{Admin, Health};
 use crate::server::clients::{ClientOptions, SecretError};
-use crate::server::logging::AccessLogger;
+use crate::server::logging::{AccessLogger, Level, Levels};
+use crate::server::notify::Notifier;
+use crate::server::reload::{Desk, Reread};
 use crate::server::signals::{Signal, Signals};
+use crate::server::watch::Watch;
 use crate::sign::credentials::Slot;
-use crate::tls;
-use crate::tls::config::{Kernel, Records, ServerConfig, ServerOptions, TlsConfigError};
+use crate::tls::config::{Kernel, Records, ServerOptions, TlsConfigError};
 use crate::worker::balance::Balance;
+use crate::worker::heart::Heart;
+use crate::worker::setting::Mailbox;
 use crate::worker::{self, Plan};
 
 /// Everything a gate needs to run, checked.
@@ -70,6 +78,8 @@ pub struct Options {
     pub splice: Splice,
     /// Where access records go.
     pub access_log: AccessLog,
+    /// What the process says of itself.
+    pub log_level: Level,
 }
 
 /// Where access records go.
@@ -85,18 +95,18 @@ pub enum AccessLog {
 
 /// A running gate.
 pub struct Gate {
+    desk: Desk,
+    mailboxes: Vec<Arc<Mailbox>>,
+    levels: Option<Levels>,
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
-    shards: Vec<JoinHandle<io::Result<()>>>,
+    shards: Vec<JoinHandle<io::Result<usize>>>,
     stops: Vec<Arc<Notify>>,
+    hearts: Vec<Arc<Heart>>,
     admin: Option<Admin>,
     health: Arc<Health>,
     balance: Option<Arc<Balance>>,
     access: AccessLogger,
-    records: String,
-    slots: Vec<Arc<Slot>>,
-    _store: Option<Store>,
-    _resolver: Resolver,
 }
 
 impl Gate {
@@ -106,73 +116,53 @@ impl Gate {
     /// The first thing that is wrong, with its likely cause; nothing is left running then.
     pub fn start(options: Options) -> Result<Self, StartError> {
         let cores = runtime::allowed_cores();
-        let count = options.workers.unwrap_or(cores.len()).max(1);
+        let count = preflight::workers(&options);
+        preflight::enough_to_start(&options, count).map_err(StartError::Descriptors)?;
         if let Err(error) = runtime::raise_descriptor_limit() {
             tracing::warn!(%error, "cannot raise the number of open files; many connections may not fit");
         }
-        let tls = match &options.tls {
-            Some(tls) if !options.https.is_empty() => Some(tls::config::server(tls)?),
-            _ => None,
-        };
-        let upstream_tls =
-            options.upstreams.iter().map(|upstream| upstream.tls.as_ref().map(tls::config::client).transpose());
-        let upstream_tls = upstream_tls.collect::<Result<Vec<_>, _>>()?;
-        let upstream_tls_options = options.upstreams.iter().find_map(|upstream| upstream.tls.as_ref());
-        let records = options.tls.as_ref().map(|tls| tls.records);
-        let records = records.or(upstream_tls_options.map(|tls| tls.records));
-        let (kernel_tls, records) = protection(records, options.kernel, kernel::probe);
-        let names: Vec<_> = options.upstreams.iter().map(|upstream| upstream.connect.clone()).collect();
-        let (resolver, addresses) = Resolver::start(&names, RESOLVE_EVERY).map_err(StartError::Resolver)?;
-        if !resolver.wait_first(FIRST_ANSWERS) {
-            tracing::warn!("not every upstream name has an address yet; starting without");
-        }
-        let (store, slots) = store(options.credentials)?;
-        let known = Known {
-            clients: Arc::new(clients::clients(&options.clients)),
-            keyring: Arc::new(clients::keyring(&options.clients).map_err(StartError::Clients)?),
-            credentials: slots.clone(),
-        };
-        let known = (!slots.is_empty()).then_some(known);
+        let desk = Desk::open(options)?;
+        let options = desk.options.clone();
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-        let https = bind_all(&options.https, tls.as_ref(), &mut sockets)?;
-        let http = bind_all(&options.http, None, &mut sockets)?;
+        let mut inherited = Inherited::take();
+        let https = bind_all(&options.https, true, &mut sockets, &mut inherited)?;
+        let http = bind_all(&options.http, false, &mut sockets, &mut inherited)?;
+        if !inherited.left().is_empty() {
+            tracing::warn!(at = ?inherited.left(), "the service manager listens there for filmgate, and [listen] does not");
+        }
         let (access, logger) = AccessLogger::start(options.access_log).map_err(StartError::AccessLog)?;
-        let statuses = store.as_ref().map(Store::statuses).unwrap_or_default();
-        let health = Arc::new(Health::new(statuses));
+        let health = Arc::new(Health::new(desk.statuses.clone()));
         let balance = (count > 1).then(|| Balance::new(count, options.limits.connections_max));
-        let routes = Arc::new(RouteTable::new(options.routes));
         let start_id = clock::now().wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) << 8;
         let (ready, is_ready) = mpsc::channel();
+        let setting = Arc::clone(&desk.setting);
+        let mailboxes: Vec<Arc<Mailbox>> = (0..count).map(|_| Arc::default()).collect();
         let mut gate = Self {
+            desk,
+            mailboxes: mailboxes.clone(),
+            levels: None,
             https,
             http,
             shards: Vec::new(),
             stops: Vec::new(),
+            hearts: (0..count).map(|_| Arc::default()).collect(),
             admin: None,
             health,
             balance: balance.clone(),
             access: logger,
-            records,
-            slots,
-            _store: store,
-            _resolver: resolver,
         };
+        let hearts = gate.hearts.clone();
         let started = gate.start_shards(sockets, |number, listeners, stop| Plan {
             number,
             core: options.pin.then(|| cores[number % cores.len()]),
             listeners,
-            routes: Arc::clone(&routes),
-            upstreams: upstream_tls.clone(),
-            addresses: Arc::clone(&addresses),
-            timeouts: options.timeouts.clone(),
-            limits: options.limits.clone(),
-            splice: options.splice,
-            kernel_tls,
+            setting: Arc::clone(&setting),
+            mailbox: Arc::clone(&mailboxes[number]),
             balance: balance.clone(),
-            known: known.clone(),
             access: access.another(),
             start_id,
             ready: ready.clone(),
+            heart: Arc::clone(&hearts[number]),
             stop,
         });
         drop(ready);
@@ -190,7 +180,7 @@ impl Gate {
         };
         match outcome {
             Ok(admin) => gate.admin = admin,
-            Err(error) => return Err(gate.stop().map_or_else(StartError::Shard, |()| error)),
+            Err(error) => return Err(gate.stop().map_or_else(StartError::Shard, |_| error)),
         }
         Ok(gate)
     }
@@ -219,13 +209,13 @@ impl Gate {
     /// Who protects the records of TLS 1.3, and why not the kernel.
     #[must_use]
     pub fn records(&self) -> &str {
-        &self.records
+        &self.desk.records
     }
 
     /// What it signs with, in the order of the configuration.
     #[must_use]
     pub fn credentials(&self) -> &[Arc<Slot>] {
-        &self.slots
+        &self.desk.slots
     }
 
     /// Where it listens without TLS.
@@ -240,24 +230,31 @@ impl Gate {
         self.balance.as_ref().map(|balance| balance.connections()).unwrap_or_default()
     }
 
+    /// The heart of each shard.
+    #[must_use]
+    pub fn hearts(&self) -> &[Arc<Heart>] {
+        &self.hearts
+    }
+
     /// Opens the access log anew, after somebody has moved the file away.
     pub fn reopen_log(&self) {
         self.access.reopen();
     }
 
-    /// Stops accepting, lets transfers finish within `timeouts.drain`, writes the last records.
+    /// Stops accepting, lets transfers finish within `timeouts.drain`, breaks off the others, writes the last records.
+    /// Returns how many connections were broken off.
     ///
     /// # Errors
     /// The first shard that ended in an error.
-    pub fn stop(self) -> io::Result<()> {
+    pub fn stop(self) -> io::Result<usize> {
         self.health.set_draining();
         for stop in &self.stops {
             stop.notify_one();
         }
-        let mut result = Ok(());
+        let mut result = Ok(0);
         for shard in self.shards {
             let ended = shard.join().unwrap_or_else(|_| Err(io::Error::other("a shard panicked")));
-            result = result.and(ended);
+            result = result.and_then(|cut| ended.map(|more| cut + more));
         }
         if let Some(admin) = self.admin {
             admin.stop();
@@ -267,34 +264,47 @@ impl Gate {
     }
 }
 
-/// Runs a gate until the process is told to stop.
+/// Runs a gate until the process is told to stop. `reread` reads the configuration anew when it is told to.
 ///
 /// # Errors
 /// Why it could not start, or what a shard died of.
-pub fn run(options: Options) -> Result<(), StartError> {
-    logging::init_tracing();
+pub fn run(options: Options, reread: &mut Reread) -> Result<(), StartError> {
+    let levels = logging::init_tracing(options.log_level);
+    let notifier = Notifier::from_environment();
     let mut signals = Signals::install().map_err(StartError::Signals)?;
-    let gate = Gate::start(options)?;
+    let routes = options.routes.len();
+    preflight::tell(&preflight::standing(&options, clock::now().wall));
+    let mut gate = Gate::start(options)?;
+    gate.levels = levels;
+    let mut certificates = certificates::Watch::new(&gate);
     tracing::info!("{}", gate.records());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
-    while signals.wait() == Signal::Reopen {
-        gate.reopen_log();
+    let watch = Watch::start(&notifier, notify::watchdog_interval(), gate.hearts().to_vec(), routes);
+    let watch = watch.map_err(StartError::Watch)?;
+    loop {
+        match signals.wait_for(certificates.patience()) {
+            Some(Signal::Stop) => break,
+            Some(Signal::Reload) => {
+                notifier.reloading();
+                gate.reopen_log();
+                let outcome = reload::reload(&mut gate, reread);
+                watch.set_reloaded(gate.desk.options.routes.len(), outcome.err());
+                notifier.ready(&watch.status());
+            }
+            None => {}
+        }
+        certificates.look(&mut gate);
     }
-    tracing::info!("stopping: transfers may finish, new connections are not taken");
+    let drain = gate.desk.options.timeouts.drain;
+    notifier.stopping(drain.saturating_add(STOP_WAIT));
+    watch.set_draining();
+    tracing::info!(?drain, "stopping: transfers may finish, new connections are not taken");
     signals.stop_at_once_next_time();
-    gate.stop().map_err(StartError::Shard)
-}
-
-/// The thread that keeps credentials, if there are any to keep.
-fn store(credentials: Vec<CredentialOptions>) -> Result<(Option<Store>, Vec<Arc<Slot>>), StartError> {
-    if credentials.is_empty() {
-        return Ok((None, Vec::new()));
+    match gate.stop().map_err(StartError::Shard)? {
+        0 => tracing::info!("stopped: all connections have ended"),
+        cut => tracing::warn!(cut, ?drain, "stopped: broke off connections that did not end within timeouts.drain"),
     }
-    let (store, slots) = Store::start(credentials).map_err(StartError::Credentials)?;
-    if !store.wait_first(FIRST_CREDENTIALS) {
-        tracing::warn!("not all credentials are there yet; starting without");
-    }
-    Ok((Some(store), slots))
+    Ok(())
 }
 
 /// What the kernel is asked to do of TLS, and who protects records in words. `probe` finds out what it can do.
@@ -315,21 +325,22 @@ fn protection(
     }
 }
 
-/// A listening socket and the TLS it speaks.
-type Listening = (TcpListener, Option<Arc<ServerConfig>>);
+/// A listening socket, and whether TLS is spoken there.
+type Listening = (Bound, bool);
 
 /// Binds every address once for each shard and returns where that came to be.
 fn bind_all(
     addresses: &[SocketAddr],
-    tls: Option<&Arc<ServerConfig>>,
+    is_tls: bool,
     sockets: &mut [Vec<Listening>],
+    inherited: &mut Inherited,
 ) -> Result<Vec<SocketAddr>, StartError> {
     let mut bound = Vec::new();
     for address in addresses {
-        let listeners = listen::bind_shards(*address, sockets.len()).map_err(StartError::Listen)?;
+        let listeners = inherited.bind_shards(*address, sockets.len()).map_err(StartError::Listen)?;
         bound.extend(listeners.first().and_then(|first| first.local_addr().ok()));
         for (listener, shard) in listeners.into_iter().zip(sockets.iter_mut()) {
-            shard.push((listener, tls.cloned()));
+            shard.push((listener, is_tls));
         }
     }
     Ok(bound)
@@ -340,6 +351,8 @@ fn bind_all(
 pub enum StartError {
     /// A certificate, key or CA file.
     Tls(TlsConfigError),
+    /// The limit of open descriptors.
+    Descriptors(io::Error),
     /// A listening address.
     Listen(io::Error),
     /// The admin address.
@@ -354,6 +367,8 @@ pub enum StartError {
     Clients(Vec<SecretError>),
     /// Signal handlers.
     Signals(io::Error),
+    /// The thread that watches the shards.
+    Watch(io::Error),
     /// A shard's thread or ring.
     Shard(io::Error),
 }
@@ -368,7 +383,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls(error) => write!(f, "{error}"),
-            Self::Listen(error) => write!(f, "{error}"),
+            Self::Listen(error) | Self::Descriptors(error) => write!(f, "{error}"),
             Self::Admin(error) => write!(f, "listen.admin: {error}"),
             Self::AccessLog(error) => write!(f, "access-log.file cannot be opened: {error}"),
             Self::Resolver(error) => write!(f, "upstream names cannot be looked up: {error}"),
@@ -378,6 +393,7 @@ impl fmt::Display for StartError {
                 f.write_str(&errors.join("; "))
             }
             Self::Signals(error) => write!(f, "signal handlers cannot be installed: {error}"),
+            Self::Watch(error) => write!(f, "the shards cannot be watched: {error}"),
             Self::Shard(error) => write!(f, "{error}"),
         }
     }
@@ -385,15 +401,8 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// How long a start waits for upstream names; a gate whose names do not resolve yet starts all the same.
-const FIRST_ANSWERS: Duration = Duration::from_secs(3);
-
-/// How long a start waits for credentials; the same holds for them.
-const FIRST_CREDENTIALS: Duration = Duration::from_secs(5);
-
-/// How often upstream names are resolved again. S3's answers live for a few seconds and rotate; asking more often than
-/// this only spreads connections a little wider.
-const RESOLVE_EVERY: Duration = Duration::from_secs(10);
+/// What the service manager is asked for beyond `timeouts.drain`: connections that were broken off take a moment to end.
+const STOP_WAIT: Duration = Duration::from_secs(20);
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,11 @@
 //! What the process is told by signals. SIGPIPE is ignored by Rust's runtime before `main`.
 
-use std::collections::VecDeque;
 use std::ffi::c_int;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, iterator};
@@ -14,14 +15,13 @@ use signal_hook::{flag, iterator};
 pub enum Signal {
     /// SIGTERM or SIGINT: finish what is going on, then end.
     Stop,
-    /// SIGHUP: open the log files anew.
-    Reopen,
+    /// SIGHUP: open the log files anew and read the configuration anew.
+    Reload,
 }
 
 /// The signals that arrive from now on.
 pub struct Signals {
-    source: iterator::Signals,
-    arrived: VecDeque<c_int>,
+    arrived: mpsc::Receiver<c_int>,
     at_once: Arc<AtomicBool>,
 }
 
@@ -35,8 +35,13 @@ impl Signals {
         for signal in [SIGTERM, SIGINT] {
             flag::register_conditional_default(signal, Arc::clone(&at_once))?;
         }
-        let source = iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-        Ok(Self { source, arrived: VecDeque::new(), at_once })
+        let mut source = iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+        let (arrive, arrived) = mpsc::channel();
+        // It ends with the process, or once nobody wants to know any more.
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            let _ = source.forever().try_for_each(|signal| arrive.send(signal));
+        })?;
+        Ok(Self { arrived, at_once })
     }
 
     /// From now on SIGTERM and SIGINT end the process at once, as if nobody had asked to be told. For the time of the
@@ -46,14 +51,20 @@ impl Signals {
     }
 
     /// Waits for the next signal.
+    ///
+    /// # Panics
+    /// When the thread that takes them has ended, which it does not.
     pub fn wait(&mut self) -> Signal {
-        loop {
-            match self.arrived.pop_front() {
-                Some(SIGHUP) => return Signal::Reopen,
-                Some(_) => return Signal::Stop,
-                None => self.arrived.extend(self.source.wait()),
-            }
-        }
+        Self::meaning(self.arrived.recv().expect("signals are taken as long as the process lives"))
+    }
+
+    /// Waits for the next signal, at most `patience`.
+    pub fn wait_for(&mut self, patience: Duration) -> Option<Signal> {
+        self.arrived.recv_timeout(patience).ok().map(Self::meaning)
+    }
+
+    fn meaning(signal: c_int) -> Signal {
+        if signal == SIGHUP { Signal::Reload } else { Signal::Stop }
     }
 }
 
@@ -117,18 +128,18 @@ mod tests {
     }
 
     #[test]
-    fn hangups_reopen_and_the_first_stop_is_told() {
+    fn hangups_reload_and_the_first_stop_is_told() {
         for stop in ["TERM", "INT"] {
             let (mut child, mut output) = start();
             for _ in 0..2 {
                 kill(&child, "HUP");
-                assert_eq!(next(&mut output), "Reopen");
+                assert_eq!(next(&mut output), "Reload");
             }
             kill(&child, stop);
             assert_eq!(next(&mut output), "Stop");
             assert_eq!(child.0.try_wait().unwrap(), None);
             kill(&child, "HUP");
-            assert_eq!(next(&mut output), "Reopen");
+            assert_eq!(next(&mut output), "Reload");
         }
     }
 

@@ -1,4 +1,4 @@
-//! PEM files into rustls configurations. Called at start-up only.
+//! PEM files into rustls configurations. Called at start-up and when they are to be read again.
 //!
 //! One configuration serves every shard, so a client that comes back to another shard resumes its session there: the
 //! tickets carry everything, sealed under a key that only this process holds and that rustls rotates.
@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 pub use rustls::ServerConfig;
 
 use super::authorities;
+use super::certificate::Print;
 use crate::limits;
 
 /// The one protocol the gate speaks (RFC 7301 §6).
@@ -89,6 +90,15 @@ pub struct ServerOptions {
     pub client_ca: Option<PathBuf>,
 }
 
+impl ServerOptions {
+    /// All files it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let identities = self.identities.iter();
+        let pairs = identities.flat_map(|identity| [identity.certificate.as_path(), identity.private_key.as_path()]);
+        pairs.chain(self.client_ca.as_deref())
+    }
+}
+
 /// TLS towards an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientOptions {
@@ -107,6 +117,7 @@ pub struct ClientOptions {
 pub struct ClientConfig {
     pub(super) rustls: Arc<rustls::ClientConfig>,
     pub(super) server_name: ServerName<'static>,
+    roots: Print,
 }
 
 impl ClientConfig {
@@ -114,6 +125,12 @@ impl ClientConfig {
     #[must_use]
     pub fn server_name(&self) -> String {
         self.server_name.to_str().into_owned()
+    }
+
+    /// Whether it trusts the same authorities as `other`. What is made of the same options is the same then.
+    #[must_use]
+    pub fn trusts_same(&self, other: &Self) -> bool {
+        self.roots == other.roots
     }
 }
 
@@ -176,6 +193,7 @@ pub fn client(options: &ClientOptions) -> Result<ClientConfig, TlsConfigError> {
         Version::Tls12 => &[&version::TLS12],
         Version::Tls13 => &[&version::TLS13, &version::TLS12],
     };
+    let trusted = Print::of_roots(&roots);
     let provider = Arc::new(provider());
     let builder = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(versions);
     let builder = builder.map_err(TlsConfigError::Library)?.with_root_certificates(roots);
@@ -183,7 +201,7 @@ pub fn client(options: &ClientOptions) -> Result<ClientConfig, TlsConfigError> {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_secret_extraction = options.records == Records::Own;
     config.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS_MAX);
-    Ok(ClientConfig { rustls: Arc::new(config), server_name })
+    Ok(ClientConfig { rustls: Arc::new(config), server_name, roots: trusted })
 }
 
 /// The library's choices, AES-128 in front of AES-256: a tenth less work for each byte, and as far from being broken.
@@ -249,12 +267,12 @@ fn load_identity(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<C
     }
 }
 
-fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, TlsConfigError> {
+pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, TlsConfigError> {
     let content = std::fs::read(file).map_err(|error| TlsConfigError::Unreadable(file.to_owned(), error))?;
     Ok(Zeroizing::new(content))
 }
 
-fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+pub(super) fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
     let content = read(file)?;
     let chain = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| TlsConfigError::Pem(file.to_owned(), error))?;

@@ -1,6 +1,7 @@
 //! TLS as bytes in, bytes out.
 
 mod authorities;
+pub mod certificate;
 pub mod config;
 pub mod error;
 mod hello;

@@ -6,6 +6,7 @@
 //! connection is on its way: a burst of connections sees itself. Afterwards a connection stays where it is.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::sync::Notify;
@@ -17,14 +18,20 @@ use crate::proxy::load::Load;
 /// The loads and inboxes of all shards of a gate.
 pub struct Balance {
     places: Box<[Place]>,
-    connections_max: usize,
+    connections_max: AtomicUsize,
 }
 
 impl Balance {
     /// For so many shards, which serve at most `connections_max` clients each. Nobody takes anything over yet.
     #[must_use]
     pub fn new(shards: usize, connections_max: usize) -> Arc<Self> {
+        let connections_max = AtomicUsize::new(connections_max);
         Arc::new(Self { places: (0..shards).map(|_| Place::default()).collect(), connections_max })
+    }
+
+    /// Has every shard serve at most so many clients from now on.
+    pub fn set_connections_max(&self, connections_max: usize) {
+        self.connections_max.store(connections_max, Ordering::Relaxed);
     }
 
     /// Makes shard `number` one that takes connections over.
@@ -61,11 +68,10 @@ impl Member {
     #[must_use]
     pub fn hand_over(&self, arrival: Arrival, listener: usize) -> Option<Arrival> {
         let seen = self.balance.places.iter().map(|place| Seen::of(&place.load));
-        let Some(target) = lighter(seen, self.number, self.balance.connections_max) else { return Some(arrival) };
+        let connections_max = self.balance.connections_max.load(Ordering::Relaxed);
+        let Some(target) = lighter(seen, self.number, connections_max) else { return Some(arrival) };
         let place = &self.balance.places[target];
-        let Some(claim) = Claim::new(Arc::clone(&place.load), self.balance.connections_max) else {
-            return Some(arrival);
-        };
+        let Some(claim) = Claim::new(Arc::clone(&place.load), connections_max) else { return Some(arrival) };
         place.inbox.push(Handed { arrival, listener, claim }).err().map(|handed| handed.arrival)
     }
 

@@ -467,6 +467,37 @@ fn several_credentials_do_not_wait_for_each_other() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
+#[test]
+fn what_is_in_the_next_configuration_too_is_not_asked_for_again_and_the_rest_ends() {
+    log();
+    let (kept, gone, new) =
+        (Sts::start(Reply::Give(3600)), Sts::start(Reply::Give(3600)), Sts::start(Reply::Give(3600)));
+    let of = |name, sts: &Sts| options(name, sts.endpoint(), vec![role("Media")]);
+    let (store, first) = Store::start(vec![of("gone", &gone), of("kept", &kept)]).unwrap();
+    assert!(store.wait_first(Duration::from_secs(10)));
+    let next = store.also(vec![of("kept", &kept), of("new", &new)]).unwrap();
+    assert!(next.wait_first(Duration::from_secs(10)));
+    let second = next.slots();
+    assert!(Arc::ptr_eq(&first[1], &second[0]));
+    assert!(second.iter().all(|slot| slot.current().is_some()));
+    store.keep(next);
+    let names: Vec<_> = store.statuses().now().into_iter().map(|status| status.name).collect();
+    assert_eq!(names, ["kept", "new"]);
+    // Who is still at it may sign, but nobody renews.
+    assert!(first[0].current().is_some());
+    first[0].doubt(1);
+    second[0].doubt(1);
+    let start = Instant::now();
+    while second[0].generation() < 2 {
+        assert!(start.elapsed() < Duration::from_secs(20), "the doubted credentials are renewed");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(first[0].generation(), 1);
+    // A configuration that is refused after all leaves nothing behind.
+    drop(store.also(vec![of("gone", &gone)]).unwrap());
+    assert_eq!(store.statuses().now().len(), 2);
+}
+
 /// Runs one test of this file, which is `run_only_in_an_environment`, in a process with these variables.
 fn in_environment(variables: &[(&str, &str)], expected: &str) {
     let mut child = std::process::Command::new(std::env::current_exe().unwrap());

@@ -17,6 +17,8 @@ from pki import Identity
 # would take them from either way where it can. Without it the gate chooses.
 FORCED = {"splice": ("always", "own"), "copy": ("off", "library")}
 
+IN_FORCE, REFUSED = "the configuration was read anew and is in force", "the new configuration is refused"
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -160,6 +162,20 @@ class Gate:
         ports.poll(f"/ping of a gate started with {self.config}", self._is_up, 20)
         return self
 
+    def reload(self, text: str | None = None) -> bool:
+        """Writes the configuration anew (`text` instead of it), has it read, and returns whether it is in force."""
+        beside = self.config.with_suffix(".new")
+        beside.write_text(text or self._toml())
+        os.replace(beside, self.config)
+        said = [self.output().count(line) for line in (IN_FORCE, REFUSED)]
+        self.process.send_signal(signal.SIGHUP)
+
+        def outcome():
+            now = [self.output().count(line) for line in (IN_FORCE, REFUSED)]
+            return now != said and now
+
+        return ports.poll("the outcome of a reload", outcome, 20)[0] > said[0]
+
     def stop(self) -> int:
         """Asks the program to end, waits, and returns its exit status."""
         if self.process.poll() is None:
@@ -238,7 +254,9 @@ class Gate:
                 pair = f"certificate = {_toml(str(each.certificate))}\nprivate-key = {_toml(str(each.key))}\n"
                 parts.append("[[tls.identity]]\n" + pair)
         parts.append(f"[workers]\ncount = {_toml(self.workers)}\n")
-        for section, values in (("timeouts", self.timeouts), ("limits", self.limits)):
+        # No test waits for the five minutes of the default.
+        timeouts = {"drain": "30s", **self.timeouts}
+        for section, values in (("timeouts", timeouts), ("limits", self.limits)):
             if values:
                 parts.append(f"[{section}]\n" + "".join(f"{key} = {_toml(value)}\n" for key, value in values.items()))
         if path:

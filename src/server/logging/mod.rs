@@ -29,19 +29,65 @@ use crate::access::{AccessRecord, AccessSink};
 use crate::limits;
 use writer::{Writer, open};
 
-/// Sends the process's own messages to standard error, filtered by `FILMGATE_LOG` (`info` when unset). Does nothing
-/// when somebody has done it before.
-pub fn init_tracing() {
-    let wanted = std::env::var("FILMGATE_LOG").unwrap_or_default();
-    let (filter, error) = match EnvFilter::builder().parse(if wanted.is_empty() { "info" } else { &wanted }) {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new("info"), Some(error)),
-    };
-    if subscriber(filter, io::stderr, io::stderr().is_terminal()).try_init().is_ok()
-        && let Some(error) = error
-    {
-        tracing::warn!("FILMGATE_LOG is not understood ({error}); logging at info");
+/// How much the process says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// What went wrong.
+    Error,
+    /// What is likely to go wrong as well.
+    Warn,
+    /// What happens to the gate as a whole as well.
+    #[default]
+    Info,
+    /// What happens to single connections as well.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// All of them, each with its name.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Error, "error"),
+        (Self::Warn, "warn"),
+        (Self::Info, "info"),
+        (Self::Debug, "debug"),
+        (Self::Trace, "trace"),
+    ];
+
+    /// In one word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(level, _)| *level == self).map_or("info", |(_, name)| name)
     }
+}
+
+/// Changes how much is said.
+pub struct Levels(Box<dyn Fn(EnvFilter) + Send + Sync>);
+
+impl Levels {
+    /// Says so much from now on.
+    pub fn set(&self, level: Level) {
+        (self.0)(EnvFilter::new(level.name()));
+    }
+}
+
+/// Sends the process's own messages to standard error, filtered by `FILMGATE_LOG`, and by `level` when that is unset.
+/// Does nothing when somebody has done it before. What it returns changes the level; there is nothing to change where the
+/// environment has decided.
+pub fn init_tracing(level: Level) -> Option<Levels> {
+    let wanted = std::env::var("FILMGATE_LOG").unwrap_or_default();
+    let (filter, error) = match EnvFilter::builder().parse(if wanted.is_empty() { level.name() } else { &wanted }) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(level.name()), Some(error)),
+    };
+    let (subscriber, levels) = changeable(filter, io::stderr, io::stderr().is_terminal());
+    subscriber.try_init().ok()?;
+    if let Some(error) = error {
+        tracing::warn!("FILMGATE_LOG is not understood ({error}); logging at {}", level.name());
+        return Some(levels);
+    }
+    wanted.is_empty().then_some(levels)
 }
 
 /// Who writes the process's own messages that pass `filter`. What the AWS SDK says does not pass at any level: there may
@@ -50,9 +96,22 @@ pub fn subscriber<W>(filter: EnvFilter, writer: W, ansi: bool) -> impl Subscribe
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
+    changeable(filter, writer, ansi).0
+}
+
+fn changeable<W>(filter: EnvFilter, writer: W, ansi: bool) -> (impl Subscriber + Send + Sync, Levels)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let own = filter_fn(|metadata| !metadata.target().starts_with("aws_"));
     let written = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(ansi);
-    written.with_target(false).finish().with(own)
+    let written = written.with_target(false).with_filter_reloading();
+    let handle = written.reload_handle();
+    let levels = Levels(Box::new(move |filter| {
+        // It fails only once nothing is written any more.
+        let _ = handle.reload(filter);
+    }));
+    (written.finish().with(own), levels)
 }
 
 /// Where one shard leaves its records. Every shard has its [`another`](Self::another).
@@ -147,6 +206,7 @@ impl AccessLogger {
             lines_bytes_max,
             outboxes: Mutex::default(),
             reopen: AtomicBool::new(false),
+            moved: Mutex::new(None),
             finish: AtomicBool::new(false),
         });
         let running = match open(&destination)? {
@@ -174,6 +234,12 @@ impl AccessLogger {
         self.wake();
     }
 
+    /// Writes elsewhere from now on. Only for a log that is not off, and not to be.
+    pub fn redirect(&self, destination: AccessLog) {
+        *locked(&self.shared.moved) = Some(destination);
+        self.reopen();
+    }
+
     /// Writes what was recorded and ends the thread. A record that is sent later is lost.
     pub fn finish(mut self) {
         self.shared.finish.store(true, Ordering::Release);
@@ -197,6 +263,7 @@ struct Shared {
     lines_bytes_max: usize,
     outboxes: Mutex<Vec<Arc<Outbox>>>,
     reopen: AtomicBool,
+    moved: Mutex<Option<AccessLog>>,
     finish: AtomicBool,
 }
 

@@ -48,8 +48,8 @@ const CHILD: &str = "FILMGATE_TEST_LOGGING_CHILD";
 #[test]
 fn in_the_child_three_messages_are_logged() {
     if std::env::var_os(CHILD).is_some() {
-        init_tracing();
-        init_tracing();
+        let _ = init_tracing(Level::Info);
+        let _ = init_tracing(Level::Info);
         tracing::error!(port = 443, "first");
         tracing::info!("second");
         tracing::debug!("third");

@@ -136,6 +136,9 @@ impl Writer {
         if !self.shared.reopen.swap(false, Ordering::AcqRel) {
             return false;
         }
+        if let Some(moved) = locked(&self.shared.moved).take() {
+            self.destination = moved;
+        }
         match open(&self.destination) {
             Ok(Some(file)) => {
                 self.file = file;
