@@ -81,18 +81,25 @@ pub struct Terms<D: Dial> {
 /// How much may go on at once.
 struct Rooms {
     exchanges: Semaphore,
+    /// How many of them fit when there are no others.
+    exchanges_max: u32,
     spools: Semaphore,
+    documents: Semaphore,
     heads: Semaphore,
 }
 
 impl Rooms {
-    fn new(limits: &Limits) -> Self {
-        let unsigned = limits.buffer_bytes_max / limits::UNSIGNED_SHARE;
-        let shares = |bytes: usize, each: usize| Semaphore::new((bytes / each.max(1)).clamp(1, Semaphore::MAX_PERMITS));
+    /// Documents that have to be read by a shard that `signs` have a budget of their own, which exchanges then do without.
+    fn new(limits: &Limits, signs: bool) -> Self {
+        let part = limits.buffer_bytes_max / limits::UNSIGNED_SHARE;
+        let (parts, documents) = if signs { (3, shares(part, limits::DELETE_BODY_BYTES_MAX)) } else { (2, 0) };
+        let exchanges_max = shares(limits.buffer_bytes_max - parts * part, limits::EXCHANGE_BYTES_MAX);
         Self {
-            exchanges: shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX),
-            spools: shares(unsigned, limits.spool_bytes_max.max(limits::DELETE_BODY_BYTES_MAX)),
-            heads: shares(unsigned, limits::BUFFER_BYTES),
+            exchanges: Semaphore::new(exchanges_max as usize),
+            exchanges_max,
+            spools: Semaphore::new(shares(part, limits.spool_bytes_max) as usize),
+            documents: Semaphore::new(documents as usize),
+            heads: Semaphore::new(shares(part, limits::BUFFER_BYTES) as usize),
         }
     }
 }
@@ -131,7 +138,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             timeouts,
             access: Rc::new(access),
             identity: None,
-            rooms: Rc::new(Rooms::new(&limits)),
+            rooms: Rc::new(Rooms::new(&limits, false)),
             limits,
             house: Rc::new(House {
                 parsed: RefCell::default(),
@@ -151,10 +158,12 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     pub fn succeed(&self, terms: Terms<D>) -> Rc<Self> {
         let Terms { tls, authorities, routes, upstreams, dial, splice, timeouts, limits, identity } = terms;
         let bounds = |limits: &Limits| (limits.buffer_bytes_max, limits.spool_bytes_max);
-        let (buffers, rooms) = if bounds(&limits) == bounds(&self.limits) {
-            (self.buffers.clone(), Rc::clone(&self.rooms))
+        let has_same_bounds = bounds(&limits) == bounds(&self.limits);
+        let buffers = if has_same_bounds { self.buffers.clone() } else { Pool::new(limits.buffer_bytes_max) };
+        let rooms = if has_same_bounds && identity.is_some() == self.identity.is_some() {
+            Rc::clone(&self.rooms)
         } else {
-            (Pool::new(limits.buffer_bytes_max), Rc::new(Rooms::new(&limits)))
+            Rc::new(Rooms::new(&limits, identity.is_some()))
         };
         self.clients.seats.set(limits.connections_max);
         let next = Rc::new(Self {
@@ -209,10 +218,12 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         Self { pipes, ..self }
     }
 
-    /// The same shard, which can sign.
+    /// The same shard, which can sign. Documents that it has to read for that have a budget of their own, which exchanges
+    /// then do without.
     #[must_use]
     pub fn with_identity(self, identity: Identity) -> Self {
-        Self { identity: Some(Box::new(identity)), ..self }
+        let rooms = Rc::new(Rooms::new(&self.limits, true));
+        Self { identity: Some(Box::new(identity)), rooms, ..self }
     }
 
     /// The same shard, which speaks TLS to clients. `authorities` as the [field](Self::authorities).
@@ -242,7 +253,24 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// # Errors
     /// [`Failure::Overloaded`] after [`limits::ROOM_WAIT`].
     pub async fn room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.rooms.exchanges).await
+        acquire(&self.rooms.exchanges, 1).await
+    }
+
+    /// The same for an upload whose chunks are signed, which holds [`limits::SIGNED_CHUNKS_HELD_BYTES`] besides: it takes the
+    /// shares of as many exchanges as would fit there.
+    ///
+    /// # Errors
+    /// As [`room`](Self::room).
+    pub async fn room_for_chunks(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        acquire(&self.rooms.exchanges, SHARES_OF_CHUNKS.min(self.rooms.exchanges_max)).await
+    }
+
+    /// Takes the share of one document that has to be read before the request it comes with can be decided about.
+    ///
+    /// # Errors
+    /// As [`room`](Self::room).
+    pub async fn document_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        acquire(&self.rooms.documents, 1).await
     }
 
     /// Takes the share of one spooled body. These have a small budget of their own: spooling happens before S3 has seen
@@ -251,7 +279,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// # Errors
     /// As [`room`](Self::room).
     pub async fn spool_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.rooms.spools).await
+        acquire(&self.rooms.spools, 1).await
     }
 
     /// Takes the share of a request head that did not come in one piece, if one is left.
@@ -385,11 +413,19 @@ impl Drop for ParsedHeads<'_> {
     }
 }
 
-async fn acquire(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
-    if let Ok(permit) = semaphore.try_acquire() {
+/// Shares of exchanges that an upload with signed chunks takes, its own included.
+const SHARES_OF_CHUNKS: u32 = 1 + limits::SIGNED_CHUNKS_HELD_BYTES.div_ceil(limits::EXCHANGE_BYTES_MAX) as u32;
+
+/// How many parts of `each` bytes there are in `bytes`: one at least.
+fn shares(bytes: usize, each: usize) -> u32 {
+    (bytes / each.max(1)).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize)) as u32
+}
+
+async fn acquire(semaphore: &Semaphore, shares: u32) -> Result<SemaphorePermit<'_>, Failure> {
+    if let Ok(permit) = semaphore.try_acquire_many(shares) {
         return Ok(permit);
     }
-    match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire()).await {
+    match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire_many(shares)).await {
         Some(Ok(permit)) => Ok(permit),
         _ => Err(Failure::Overloaded),
     }
