@@ -73,7 +73,7 @@ dates_and_names() {
         SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) || SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
     fi
     export SOURCE_DATE_EPOCH
-    export MAINTAINER="${DEBFULLNAME:-filmgate maintainers} <${DEBEMAIL:-maintainers@filmgate.dev}>"
+    export MAINTAINER="${DEBFULLNAME:-filmgate maintainers} <${DEBEMAIL:-maintainers@filmgate.example}>"
     version=$(packaging/records version)
 }
 

@@ -1,8 +1,8 @@
 """What the README and the guides tell people to write and to type is right.
 
 A block marked `toml` is a configuration, or a part of one: filmgate check accepts it. One marked `sh` is typed as it
-stands, in the README only those that name filmgate's own command. `console` is for the reader's machines: of these, the
-commands of filmgate are looked at.
+stands; those of the README are what tests/run is made of. `console` is for the reader's machines: of these, the commands of
+filmgate are looked at.
 """
 
 import re
@@ -84,7 +84,7 @@ def every_host():
 
 
 def test_there_are_examples_in_every_guide_and_in_the_readme():
-    assert [path.name for path in GUIDES] == ["migration.md", "security.md", "tls.md", "tuning.md", "vpc-endpoint.md"]
+    assert [path.name for path in GUIDES] == ["identity.md", "migration.md", "security.md", "tls.md", "tuning.md", "vpc-endpoint.md"]
     for path in TEXTS:
         assert list(blocks(path, "toml")), path
 
