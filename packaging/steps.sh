@@ -80,7 +80,11 @@ dates_and_names() {
 # Sets: program, target (Rust's name of the platform), deb_arch, rpm_arch, glibc (the oldest that will do).
 program_and_platform() {
     if [[ -z $program ]]; then
-        cargo build --locked --release --bin filmgate
+        # Messages and symbols name sources. Not where they lay on this machine: that is nobody's business, and the same
+        # sources have to make the same program anywhere.
+        local here=$PWD crates=${CARGO_HOME:-$HOME/.cargo}
+        CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$here=filmgate"$'\x1f'"--remap-path-prefix=$crates=cargo" \
+            CFLAGS="-ffile-prefix-map=$crates=cargo" cargo build --locked --release --bin filmgate
         program=${CARGO_TARGET_DIR:-target}/release/filmgate
     fi
     [[ -x $program ]] || fail "$program is not a program"
