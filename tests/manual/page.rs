@@ -176,9 +176,14 @@ const DESCRIPTION: &[&str] = &[
 const SIGNALS: &[(&str, &str)] = &[
     (
         "SIGTERM, SIGINT",
-        "Take no further connections, let exchanges finish for timeouts.drain, then end what is left and exit.",
+        "Take no further connections, let exchanges finish for timeouts.drain, then end what is left and exit.\n\
+         A second one ends it at once.",
     ),
-    ("SIGHUP", "What systemctl reload sends: the log files are opened anew, and what can be read again is."),
+    (
+        "SIGHUP",
+        "What systemctl reload sends: the configuration, certificates, secrets of clients and the files of logs are read\n\
+         anew, for requests that begin from then on. A configuration that is refused changes nothing.",
+    ),
 ];
 
 const STATUSES: &[(&str, &str)] = &[
@@ -190,11 +195,14 @@ const STATUSES: &[(&str, &str)] = &[
     ("2", "The configuration or the command line was refused; nothing was started."),
 ];
 
-const ENVIRONMENT: &[(&str, &str)] = &[(
-    "AWS_*",
-    "What AWS's own tools understand, where a [[credential]] is to come from AWS's default chain. Nothing else is read\n\
-     from it for the sake of requests.",
-)];
+const ENVIRONMENT: &[(&str, &str)] = &[
+    (
+        "RUST_LOG",
+        "What is told on standard error, such as \"debug\" or \"info,filmgate::net=debug\". It has no part in the access log.",
+    ),
+    ("AWS_*", "What AWS's own tools understand, where a [[credential]] is to come from AWS's default chain."),
+    ("NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS", "Set by systemd for services and sockets."),
+];
 
 const FILES: &[(&str, &str)] = &[
     ("/etc/filmgate/filmgate.toml", "The configuration, see filmgate.toml(5)."),

@@ -61,6 +61,7 @@ def test_the_program_runs_where_debian_12_does(deb, tree):
     symbols = re.findall(r"GLIBC_([\d.]+)", run("objdump", "-T", tree / "usr/bin/filmgate"))
     newest = max(tuple(map(int, version.split("."))) for version in symbols)
     assert tuple(map(int, wanted.split("."))) == newest <= (2, 36)
+    assert f"glibc {wanted}" in (PROJECT / "README.md").read_text()
     assert field(deb, "Architecture") == run("dpkg", "--print-architecture").strip()
 
 
