@@ -1,0 +1,216 @@
+"""The .deb: what is in it, what lintian says, and what installing, upgrading and removing it leaves."""
+
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+from conftest import PROJECT, build, run
+
+CONFIG = "etc/filmgate/filmgate.toml"
+
+
+def field(deb, name):
+    return run("dpkg-deb", "--field", deb, name).strip()
+
+
+def test_it_holds_what_an_administrator_needs(tree):
+    for path in (
+        "usr/bin/filmgate",
+        "usr/lib/systemd/system/filmgate.service",
+        CONFIG,
+        "usr/share/bash-completion/completions/filmgate",
+        "usr/share/zsh/vendor-completions/_filmgate",
+        "usr/share/fish/vendor_completions.d/filmgate.fish",
+        "usr/share/man/man8/filmgate.8.gz",
+        "usr/share/man/man5/filmgate.toml.5.gz",
+        "usr/share/doc/filmgate/changelog.Debian.gz",
+        "usr/share/doc/filmgate/copyright",
+        "usr/share/doc/filmgate/sbom.cdx.json",
+        "usr/share/doc/filmgate/tls.md",
+        "usr/share/doc/filmgate/vpc-endpoint.md",
+        "usr/share/doc/filmgate/migration.md",
+        "usr/share/doc/filmgate/tuning.md",
+        "usr/share/doc/filmgate/security.md",
+    ):
+        assert (tree / path).stat().st_size > 0, path
+    # What stands in systemd/ is somewhere in the package, whoever adds it.
+    packed = {path.name for path in tree.rglob("*")}
+    assert {path.name for path in (PROJECT / "systemd").rglob("*") if path.is_file()} <= packed
+    assert (tree / CONFIG).read_text() == (PROJECT / "packaging/filmgate.toml").read_text()
+
+
+def test_files_are_roots_and_nobody_elses_to_write(deb):
+    for line in run("dpkg-deb", "--contents", deb).splitlines():
+        mode, owner, *_ = line.split()
+        assert owner == "root/root", line
+        assert mode[0] == "l" or (mode[5] == "-" and mode[8] == "-" and "s" not in mode), line
+
+
+def test_the_configuration_is_a_conffile(deb, tmp_path):
+    run("dpkg-deb", "--control", deb, tmp_path)
+    assert (tmp_path / "conffiles").read_text() == f"/{CONFIG}\n"
+
+
+def test_the_program_runs_where_debian_12_does(deb, tree):
+    depends = field(deb, "Depends")
+    (wanted,) = re.findall(r"libc6 \(>= ([\d.]+)\)", depends)
+    symbols = re.findall(r"GLIBC_([\d.]+)", run("objdump", "-T", tree / "usr/bin/filmgate"))
+    newest = max(tuple(map(int, version.split("."))) for version in symbols)
+    assert tuple(map(int, wanted.split("."))) == newest <= (2, 36)
+    assert f"glibc {wanted}" in (PROJECT / "README.md").read_text()
+    assert field(deb, "Architecture") == run("dpkg", "--print-architecture").strip()
+
+
+def test_the_program_is_stripped_and_its_symbols_are_apart(deb, tree, tmp_path):
+    packed = tree / "usr/bin/filmgate"
+    assert ".symtab" not in run("readelf", "--sections", "--wide", packed)
+    assert ".debug_line" not in run("readelf", "--sections", "--wide", packed)
+    (build_id,) = re.findall(r"Build ID: (\w+)", run("readelf", "--notes", packed))
+    symbols = deb.with_name(deb.name.replace("filmgate_", "filmgate-dbgsym_"))
+    assert field(symbols, "Build-Ids") == build_id
+    assert field(symbols, "Depends") == f"filmgate (= {field(deb, 'Version')})"
+    run("dpkg-deb", "--extract", symbols, tmp_path)
+    file = tmp_path / f"usr/lib/debug/.build-id/{build_id[:2]}/{build_id[2:]}.debug"
+    assert ".debug_line" in run("readelf", "--sections", "--wide", file)
+
+
+def test_the_sums_are_those_of_the_files(deb, tree, tmp_path):
+    run("dpkg-deb", "--control", deb, tmp_path)
+    sums = dict(line.split("  ")[::-1] for line in (tmp_path / "md5sums").read_text().splitlines())
+    files = {str(path.relative_to(tree)): path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()}
+    assert set(sums) == set(files)
+    for name, path in files.items():
+        assert hashlib.md5(path.read_bytes()).hexdigest() == sums[name], name
+
+
+def test_the_same_sources_make_the_same_bytes(deb, program, tmp_path):
+    again = build("deb", program, tmp_path, "--no-symbols")
+    assert again.read_bytes() == deb.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [again.name]
+
+
+def test_lintian_finds_nothing(deb):
+    root = ["--allow-root"] if os.getuid() == 0 else []
+    assert run("lintian", "--no-cfg", "--pedantic", "--fail-on", "error,warning", *root, deb) == ""
+
+
+def test_every_override_says_why():
+    for line in (PROJECT / "packaging/deb/lintian-overrides").read_text().splitlines():
+        if line.startswith("#"):
+            comment = True
+        else:
+            assert comment, line
+            comment = False
+
+
+def test_the_changelog_is_the_projects_own(tree, deb):
+    text = gzip.decompress((tree / "usr/share/doc/filmgate/changelog.Debian.gz").read_bytes()).decode()
+    assert text.startswith(f"filmgate ({field(deb, 'Version')}) unstable; urgency=medium\n\n  * ")
+    assert "`" not in text and all(len(line) <= 80 for line in text.splitlines() if not line.startswith(" -- "))
+
+
+# dpkg on a root of its own: the scripts run in there, too, and find a machine on which systemd does not run.
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """A root with a shell and what the scripts call, and dpkg's records of it."""
+    if os.getuid() != 0:
+        pytest.skip("dpkg --root needs root")
+    root = tmp_path / "machine"
+    for directory in ("bin", "usr/bin", "lib", "lib64", "usr/lib", "tmp", "etc/systemd/system/multi-user.target.wants"):
+        (root / directory).mkdir(parents=True, exist_ok=True)
+    for directory in ("info", "updates", "triggers"):
+        (root / "var/lib/dpkg" / directory).mkdir(parents=True)
+    for file in ("status", "available"):
+        (root / "var/lib/dpkg" / file).touch()
+    for tool in ("sh", "rm", "cat", "ls", "test"):
+        copy_program(shutil.which(tool), root)
+    # What Debian's own does for packages: written down instead of done.
+    for tool in ("deb-systemd-helper", "deb-systemd-invoke", "systemctl", "modprobe", "systemd-sysusers"):
+        script = root / "usr/bin" / tool
+        script.write_text(f'#!/bin/sh\necho "{tool} $*" >>/called\n[ "$1" != debian-installed ]\n')
+        script.chmod(0o755)
+    return root
+
+
+def copy_program(path, root):
+    """A program with its libraries, at the places where the loader looks."""
+    shutil.copy(path, root / "bin")
+    for library in re.findall(r"(/\S+)", run("ldd", path)):
+        target = root / library.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(library, target)
+
+
+def chrooted(root, *arguments):
+    """dpkg as it is on the machine: its scripts see the root as /."""
+    return run("dpkg", f"--root={root}", "--force-depends", *arguments)
+
+
+def newer_than(deb, directory):
+    """The same package, a revision later."""
+    run("dpkg-deb", "--raw-extract", deb, directory / "newer")
+    control = directory / "newer/DEBIAN/control"
+    control.write_text(re.sub(r"^(Version: .*)-1$", r"\1-2", control.read_text(), flags=re.M))
+    run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", directory / "newer", directory / "newer.deb")
+    return directory / "newer.deb"
+
+
+def called(root):
+    file = root / "called"
+    text = file.read_text() if file.exists() else ""
+    file.unlink(missing_ok=True)
+    return text
+
+
+def test_installing_starts_nothing_and_says_what_is_next(deb, machine):
+    printed = chrooted(machine, "--install", deb)
+    assert "systemctl enable --now filmgate" in printed
+    assert "filmgate check" in printed
+    done = called(machine)
+    assert " enable " not in done and "start" not in done, done
+
+
+def test_an_upgrade_keeps_what_was_edited(deb, machine, tmp_path):
+    chrooted(machine, "--install", deb)
+    (machine / CONFIG).write_text("# mine\n")
+    called(machine)
+    newer = newer_than(deb, tmp_path)
+    printed = chrooted(machine, "--force-confold", "--install", newer)
+    assert (machine / CONFIG).read_text() == "# mine\n"
+    assert "Next:" not in printed
+    done = called(machine)
+    assert " enable " not in done and " stop " not in done, done
+    assert field(newer, "Version").endswith("-2")
+
+
+def test_removing_keeps_the_configuration_and_purging_leaves_nothing(deb, machine):
+    before = {str(path.relative_to(machine)) for path in machine.rglob("*") if "var/lib/dpkg" not in str(path)}
+    chrooted(machine, "--install", deb)
+    (machine / CONFIG).write_text("# mine\n")
+    (machine / "etc/filmgate/tls").mkdir()
+    (machine / "etc/filmgate/tls/key.pem").write_text("key")
+    (machine / "var/log/private/filmgate").mkdir(parents=True)
+    (machine / "var/log/filmgate").symlink_to("private/filmgate")
+    wanted = machine / "etc/systemd/system/multi-user.target.wants/filmgate.service"
+    wanted.symlink_to("/usr/lib/systemd/system/filmgate.service")
+    chrooted(machine, "--remove", "filmgate")
+    assert (machine / CONFIG).read_text() == "# mine\n"
+    assert not (machine / "usr/bin/filmgate").exists()
+    chrooted(machine, "--purge", "filmgate")
+    called(machine)
+    left = {str(path.relative_to(machine)) for path in machine.rglob("*") if "var/lib/dpkg" not in str(path)} - before
+    assert {path for path in left if "filmgate" in path} == set(), left
+    assert subprocess.run(["dpkg-query", f"--admindir={machine}/var/lib/dpkg", "-W", "filmgate"]).returncode == 1
+
+
+def test_the_scripts_are_plain_sh(tmp_path):
+    for name in ("postinst", "prerm", "postrm"):
+        text = (PROJECT / "packaging/deb" / name).read_text()
+        assert text.startswith("#!/bin/sh\n") and "\nset -e\n" in text
+        run("sh", "-n", PROJECT / "packaging/deb" / name)
