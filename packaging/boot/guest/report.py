@@ -1,0 +1,62 @@
+"""The checks in the order of the file they stand in, and a line about each as it is done."""
+
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import service
+
+JOURNAL_LINES = 40
+_checks = []
+
+
+def check(name: str, own_kernel: bool = False, vital: bool = False):
+    """Makes a check of a function, which raises what is wrong.
+
+    `own_kernel`: a container on the kernel of somebody else cannot do it. `vital`: nothing can follow a failure."""
+
+    def register(function):
+        _checks.append((name, function, own_kernel, vital))
+        return function
+
+    return register
+
+
+def say(fact: str) -> None:
+    """A figure that is worth knowing, whatever it is."""
+    print(f"        {fact}", flush=True)
+
+
+def run_all() -> int:
+    """Runs every check, and gives the exit status of the whole."""
+    failures, began = 0, time.monotonic()
+    for name, function, own_kernel, vital in _checks:
+        if own_kernel and not service.SETTINGS["own_kernel"]:
+            print(f"-       {name} (needs a kernel of its own)", flush=True)
+            continue
+        try:
+            function()
+            print(f"ok      {name}", flush=True)
+        except Exception as failure:
+            failures += 1
+            what = failure if isinstance(failure, AssertionError) else repr(failure)
+            print(f"FAILED  {name}: {what or where(failure)}", flush=True)
+            if failures == 1:
+                show_journal()
+            if vital:
+                break
+    print(f"{len(_checks)} checks, {failures} failed, {time.monotonic() - began:.0f} s", flush=True)
+    return 1 if failures else 0
+
+
+def where(failure: Exception) -> str:
+    """The line of a bare assertion."""
+    frame = traceback.extract_tb(failure.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}"
+
+
+def show_journal() -> None:
+    for line in service.journal().splitlines()[-JOURNAL_LINES:]:
+        print(f"      | {line}")
+    sys.stdout.flush()
