@@ -32,11 +32,12 @@ BOTH = [("bookworm", "stable"), ("trixie", "stable")]
 def main() -> int:
     options = arguments()
     missing_tools(options.quick)
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     target = Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target")).resolve()
     target.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix="boot-test-", dir=target))
+    debian.sweep(target, shutil.rmtree)
+    work = Path(tempfile.mkdtemp(prefix=debian.NAME, dir=target))
     try:
         first = options.deb.resolve() if options.deb else package.build(PROJECT, options.program)
         second = package.renumbered(first, work)

@@ -19,6 +19,8 @@ PACKAGES_MACHINE = ["udev", "zstd"]
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
 MAKING_SECONDS = 1200
 ROOM_IN_MEMORY = 3 << 30
+# What everything begins with that is made for this run only.
+NAME = f"boot-test-{os.getpid()}-"
 
 # Nothing of a test depends on them, and each costs a second in emulation.
 MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"]
@@ -67,6 +69,8 @@ class Debian:
         archive = self._cached(cache, "tar")
         if not archive.exists():
             print(f"boot-test: making a {self.distro} root; the next run has it already", flush=True)
+            for outdated in cache.glob(f"{self._kind()}-*"):
+                outdated.unlink()
             with scratch(cache) as directory:
                 self._make_root(directory, directory / "root.tar")
                 keep(directory / "root.tar", archive)
@@ -89,10 +93,12 @@ class Debian:
 
     def _cached(self, cache: Path, suffix: str) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
-        # A change of the recipe above makes a new root.
+        # Another recipe makes another root.
         recipe = sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-        kind = f"kernel-{self.kernel}" if self.with_kernel else "container"
-        return cache / f"{self.distro}-{kind}-{recipe}.{suffix}"
+        return cache / f"{self._kind()}-{recipe}.{suffix}"
+
+    def _kind(self) -> str:
+        return f"{self.distro}-{f'kernel-{self.kernel}' if self.with_kernel else 'container'}"
 
     def _make_root(self, directory: Path, archive: Path) -> None:
         packages, suites = list(PACKAGES), [self.distro]
@@ -144,9 +150,19 @@ def scratch(cache: Path):
     """A directory for the time being, in memory where that has room: packages are slow to install elsewhere."""
     memory = Path("/dev/shm")
     roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOM_IN_MEMORY
-    with tempfile.TemporaryDirectory(prefix="boot-test-", dir=memory if roomy else cache) as directory:
+    parent = memory if roomy else cache
+    sweep(parent, shutil.rmtree)
+    with tempfile.TemporaryDirectory(prefix=NAME, dir=parent) as directory:
         os.chmod(directory, 0o755)
         yield Path(directory)
+
+
+def sweep(parent: Path, remove) -> None:
+    """Removes what a run left that was killed."""
+    for path in parent.glob("boot-test-*"):
+        owner = path.name.split("-")[2]
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            remove(path)
 
 
 def keep(made: Path, cached: Path) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import tarfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -141,13 +141,14 @@ def started(command: list, console: Path, prepare, environment: dict[str, str]):
 @contextmanager
 def cgroups():
     """A group of its own in each hierarchy systemd could look at; gives the function that joins them."""
-    name = f"boot-test-{os.getpid()}"
     groups = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split()[:3]
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
-            groups.append(Path(before.split()[4]) / name)
+            hierarchy = Path(before.split()[4])
+            debian.sweep(hierarchy, gone)
+            groups.append(hierarchy / debian.NAME.rstrip("-"))
 
     def join():
         os.setpgrp()
@@ -160,16 +161,16 @@ def cgroups():
         yield join
     finally:
         for group in groups:
-            for directory, _, _ in os.walk(group, topdown=False):
-                gone(directory)
+            gone(group)
 
 
-def gone(group: str) -> None:
-    """Removes a group as soon as the last of its processes has been buried."""
-    for _ in range(50):
-        try:
-            return os.rmdir(group)
-        except OSError:
+def gone(group: Path) -> None:
+    """Removes a group and those in it, as soon as the last of their processes has been buried."""
+    for directory, _, _ in os.walk(group, topdown=False):
+        for _ in range(50):
+            with suppress(OSError):
+                os.rmdir(directory)
+                break
             time.sleep(0.1)
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 def build(project: Path, program: Path | None) -> Path:
     """Runs packaging/build-deb, whose last line of output is the package."""
-    command = [project / "packaging" / "build-deb"]
+    command = [project / "packaging" / "build-deb", "--no-symbols"]
     if program:
         command += ["--program", program.resolve()]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=project).stdout
-    return (project / output.split("\n")[-2]).resolve()
+    return (project / output.splitlines()[-1]).resolve()
 
 
 def renumbered(deb: Path, work: Path) -> Path:

@@ -88,11 +88,33 @@ def edit(section: str, **values: str) -> None:
 
 
 def hand_out_certificate() -> None:
-    """Puts the gate's certificate where the configuration says, with a key for root's eyes only."""
+    """Puts the gate's certificate where the configuration says, its key first and each in one step."""
     TLS_FILES.mkdir(mode=0o755, exist_ok=True)
-    shutil.copy(studio.PKI / "gate.pem", TLS_FILES / "fullchain.pem")
-    shutil.copy(studio.PKI / "gate.key", TLS_FILES / "key.pem")
-    (TLS_FILES / "key.pem").chmod(0o600)
+    for made, name, mode in (("gate.key", "key.pem", 0o640), ("gate.pem", "fullchain.pem", 0o644)):
+        coming = TLS_FILES / f"{name}.new"
+        shutil.copy(studio.PKI / made, coming)
+        coming.chmod(mode)
+        if has_user():
+            shutil.chown(coming, group="filmgate")
+        coming.rename(TLS_FILES / name)
+
+
+def has_user() -> bool:
+    """Whether the package came with a user that is there also while the service is not running."""
+    return re.search(r"^filmgate:", Path("/etc/group").read_text(), re.M) is not None
+
+
+def loads_key() -> bool:
+    """Whether systemd hands the key to the service, at its start and then no more."""
+    return "\nLoadCredential=" in run("systemctl", "cat", service.UNIT)
+
+
+def renew_certificate() -> bytes:
+    """The certificate served so far; the next one is in its place, with a new key where one can be taken."""
+    before = artist.certificate_served()
+    studio.certify("gate", studio.HOST, new_key=not loads_key())
+    hand_out_certificate()
+    return before
 
 
 def versions() -> str:
@@ -135,7 +157,7 @@ def _():
     edit("route.upstream.tls", ca_file=f'"{TLS_FILES}/ca.pem"')
     shutil.copy(studio.PKI / "ca.pem", TLS_FILES / "ca.pem")
     run(service.PROGRAM, "check")
-    if "\nLoadCredential=" not in run("systemctl", "cat", service.UNIT):
+    if not loads_key() and not has_user():
         service.drop_in("key", LOAD_KEY)
         edit("tls", private_key=f'"{CREDENTIAL}"')
 
@@ -209,13 +231,18 @@ def _():
 @check("a reload shows new clients the new certificate and cuts no transfer")
 def _():
     pid, both = serving(), transfers("reload")
-    before = artist.certificate_served()
-    studio.certify("gate", studio.HOST, new_key=False)
-    hand_out_certificate()
+    before = renew_certificate()
     run("systemctl", "reload", service.UNIT)
     until("the new certificate is shown", lambda: artist.certificate_served() != before, 10)
     still_moving(both)
     finish(both)
+    assert service.main_pid() == pid, "it was started anew"
+
+
+@check("a renewed certificate is found without being told")
+def _():
+    pid, before = serving(), renew_certificate()
+    until("the new certificate is shown", lambda: artist.certificate_served() != before, 20)
     assert service.main_pid() == pid, "it was started anew"
 
 
