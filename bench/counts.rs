@@ -23,14 +23,14 @@ use filmgate::proxy::forward::{self, After, Sending};
 mod memory;
 mod steps;
 
-use memory::{Speaking, samples, with_client};
+use memory::{Speaking, samples, with_client, with_signing_client};
 use samples::{HOST, request_head, response_head, routes};
 use steps::{MOVIE_BYTES, Record, chunked_body, skim};
 
 /// A name and what runs the operation that often.
 type Case = (&'static str, fn(u64));
 
-const CASES: [Case; 7] = [
+const CASES: [Case; 8] = [
     ("request-parse", request_parse),
     ("request-rewrite", request_rewrite),
     ("response-parse", response_parse),
@@ -38,6 +38,7 @@ const CASES: [Case; 7] = [
     ("chunked-body", chunked),
     ("access-record", access_record),
     ("exchange", exchange),
+    ("exchange-signed", exchange_signed),
 ];
 
 const TIMES: u64 = 1000;
@@ -116,6 +117,15 @@ fn access_record(times: u64) {
 /// An exchange of 1 KB without TLS: the client, the gate and the storage together.
 fn exchange(times: u64) {
     with_client(Speaking::Plain, 1024, async |client| {
+        for _ in 0..times {
+            client.exchange().await;
+        }
+    });
+}
+
+/// The same with a gate that verifies and signs.
+fn exchange_signed(times: u64) {
+    with_signing_client(1024, async |client| {
         for _ in 0..times {
             client.exchange().await;
         }

@@ -8,7 +8,7 @@ use std::cell::Cell;
 #[allow(dead_code, reason = "shared with the benches")]
 mod memory;
 
-use memory::{Speaking, with_client};
+use memory::{Client, Speaking, with_client, with_signing_client};
 
 /// The system's allocator, counting what this thread asks for.
 struct Counting;
@@ -56,18 +56,20 @@ static ALLOCATOR: Counting = Counting;
 
 /// Allocations of `EXCHANGES` requests after a warm-up. `ALLOCATIONS_TRACE=1` shows where the first one comes from.
 fn allocations(speaking: Speaking, body_bytes: usize) -> u64 {
-    with_client(speaking, body_bytes, async |client| {
-        for _ in 0..WARM_UP {
-            client.exchange().await;
-        }
-        TRAP.set(std::env::var_os("ALLOCATIONS_TRACE").is_some());
-        let before = COUNT.get();
-        for _ in 0..EXCHANGES {
-            client.exchange().await;
-        }
-        TRAP.set(false);
-        COUNT.get() - before
-    })
+    with_client(speaking, body_bytes, counted)
+}
+
+async fn counted(client: Client) -> u64 {
+    for _ in 0..WARM_UP {
+        client.exchange().await;
+    }
+    TRAP.set(std::env::var_os("ALLOCATIONS_TRACE").is_some());
+    let before = COUNT.get();
+    for _ in 0..EXCHANGES {
+        client.exchange().await;
+    }
+    TRAP.set(false);
+    COUNT.get() - before
 }
 
 const WARM_UP: usize = 100;
@@ -100,4 +102,10 @@ fn a_small_request_through_tls_takes_nothing_from_the_heap() {
 fn a_request_of_some_size_through_tls_takes_nothing_from_the_heap() {
     assert_eq!(allocations(Speaking::Tls, 16 * 1024), 0);
     assert_eq!(allocations(Speaking::Tls, 1024 * 1024), 0);
+}
+
+/// The credential of the link without its escapes, and what was decided.
+#[test]
+fn a_request_that_is_signed_anew_takes_little_from_the_heap() {
+    assert_eq!(with_signing_client(1024, counted), 2 * EXCHANGES);
 }

@@ -15,15 +15,18 @@ use filmgate::access::{AccessRecord, AccessSink};
 use filmgate::buffer::{Buffer, Pool};
 use filmgate::clock::Deadline;
 use filmgate::link::{Dial, DialError, Link};
+use filmgate::policy::route::RouteTable;
 use filmgate::proxy::connection;
+use filmgate::proxy::identity::Identity;
 use filmgate::proxy::secure::{Secure, Wire};
 use filmgate::proxy::shard::Shard;
 use filmgate::proxy::upstream::Upstream;
 use filmgate::proxy::{Limits, Timeouts};
-use filmgate::tls::config::{self, ClientConfig, ClientOptions, Identity, Records, ServerConfig, ServerOptions};
+use filmgate::tls::config::{self, ClientConfig, ClientOptions, Records, ServerConfig, ServerOptions};
 use tokio::task::LocalSet;
 
 pub(crate) mod samples;
+pub(crate) mod signing;
 
 use samples::{HOST, request_head, response_head, routes};
 
@@ -36,19 +39,40 @@ pub(crate) enum Speaking {
 
 /// Runs `script` with a client that can make exchanges, each with a body of `body_bytes`, through a gate of its own.
 pub(crate) fn with_client<T>(speaking: Speaking, body_bytes: usize, script: impl AsyncFnOnce(Client) -> T) -> T {
+    run(speaking, routes(1), None, request_head(), body_bytes, script)
+}
+
+/// The same with a gate that verifies the client's signature and signs anew, without TLS.
+pub(crate) fn with_signing_client<T>(body_bytes: usize, script: impl AsyncFnOnce(Client) -> T) -> T {
+    let identity = Identity::new(signing::known());
+    run(Speaking::Plain, signing::routes(), Some(identity), signing::request_head(), body_bytes, script)
+}
+
+fn run<T>(
+    speaking: Speaking,
+    routes: RouteTable,
+    identity: Option<Identity>,
+    request: Vec<u8>,
+    body_bytes: usize,
+    script: impl AsyncFnOnce(Client) -> T,
+) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         let tls = (speaking == Speaking::Tls).then(Tls::new);
         let response = Rc::new([response_head(body_bytes), vec![b'x'; body_bytes]].concat());
-        let shard = Rc::new(Shard::new(
-            Arc::new(routes(1)),
+        let mut shard = Shard::new(
+            Arc::new(routes),
             vec![Upstream::new(0, tls.as_ref().map(|tls| tls.calling.clone()), Timeouts::default().upstream_idle, 8)],
             Storage { tls: tls.as_ref().map(|tls| Arc::clone(&tls.serving)), response: Rc::clone(&response) },
             Timeouts::default(),
             Limits::default(),
             Forgetful,
             7,
-        ));
+        );
+        if let Some(identity) = identity {
+            shard = shard.with_identity(identity);
+        }
+        let shard = Rc::new(shard);
         let (near, far) = pair();
         let serving = tls.as_ref().map(|tls| Arc::clone(&tls.serving));
         tokio::task::spawn_local(connection::serve(near, serving, shard));
@@ -57,7 +81,7 @@ pub(crate) fn with_client<T>(speaking: Speaking, body_bytes: usize, script: impl
             None => Wire::Plain(far),
             Some(tls) => Wire::Tls(Box::new(Secure::connect(far, &tls.calling, &pool, soon()).await.unwrap())),
         };
-        script(Client { wire, pool, request: request_head(), body_bytes }).await
+        script(Client { wire, pool, request, body_bytes }).await
     })
 }
 
@@ -120,7 +144,7 @@ impl Tls {
         std::fs::write(&certificate, made.cert.pem()).unwrap();
         std::fs::write(&private_key, made.signing_key.serialize_pem()).unwrap();
         let (ca_file, max_version) = (Some(certificate.clone()), config::Version::Tls13);
-        let identities = vec![Identity { certificate, private_key }];
+        let identities = vec![config::Identity { certificate, private_key }];
         let serving = config::server(&ServerOptions {
             identities,
             min_version: config::Version::Tls12,

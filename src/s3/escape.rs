@@ -18,7 +18,12 @@ impl<'a> Pair<'a> {
     /// Whether the decoded name is exactly `wanted`.
     #[must_use]
     pub fn is(self, wanted: &str) -> bool {
-        form_bytes(self.name).eq(wanted.bytes())
+        // An escape makes a name longer than what it stands for.
+        self.name == wanted.as_bytes() || (self.name.len() >= wanted.len() && self.is_escaped(wanted))
+    }
+
+    fn is_escaped(self, wanted: &str) -> bool {
+        memchr::memchr2(b'%', b'+', self.name).is_some() && form_bytes(self.name).eq(wanted.bytes())
     }
 
     /// Whether the decoded name is `wanted` in any mixture of cases.
@@ -102,8 +107,9 @@ pub enum Slash {
 /// Encodes as SigV4 wants it: everything but `A–Z a–z 0–9 - . _ ~` becomes `%XX` in upper case (AWS, "Create a signed
 /// AWS API request", `UriEncode`). For links the gate makes itself; a client's target is never re-encoded.
 pub fn encode(text: &[u8], slash: Slash, out: &mut Vec<u8>) {
+    let kept = kept(slash);
     for &byte in text {
-        if is_kept(byte, slash) {
+        if kept[usize::from(byte)] {
             out.push(byte);
         } else {
             escape(byte, out);
@@ -123,28 +129,26 @@ pub fn recode_form(raw: &[u8], out: &mut Vec<u8>) {
 
 /// Clients write nearly everything as it has to be: that is copied in long runs.
 fn recode(raw: &[u8], plus: u8, slash: Slash, out: &mut Vec<u8>) {
+    let kept = kept(slash);
     out.reserve(raw.len());
     let (mut run, mut at) = (0, 0);
-    while at < raw.len() {
-        let byte = raw[at];
-        if is_kept(byte, slash) {
-            at += 1;
-            continue;
-        }
+    while let Some(plain) = raw[at..].iter().position(|byte| !kept[usize::from(*byte)]) {
+        at += plain;
         let (meant, length) = match raw[at..] {
             [b'%', high, low, ..] if digit(high).is_some() && digit(low).is_some() => {
                 let meant = digit(high).unwrap_or_default() << 4 | digit(low).unwrap_or_default();
-                if !is_kept(meant, slash) && !high.is_ascii_lowercase() && !low.is_ascii_lowercase() {
+                if !kept[usize::from(meant)] && !high.is_ascii_lowercase() && !low.is_ascii_lowercase() {
                     at += 3;
                     continue;
                 }
                 (meant, 3)
             }
             [b'+', ..] => (plus, 1),
-            _ => (byte, 1),
+            [byte, ..] => (byte, 1),
+            [] => break,
         };
         out.extend_from_slice(&raw[run..at]);
-        if is_kept(meant, slash) {
+        if kept[usize::from(meant)] {
             out.push(meant);
         } else {
             escape(meant, out);
@@ -160,8 +164,12 @@ fn escape(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
-fn is_kept(byte: u8, slash: Slash) -> bool {
-    UNRESERVED[usize::from(byte)] || (byte == b'/' && slash == Slash::Keep)
+/// Which bytes are not escaped.
+fn kept(slash: Slash) -> &'static [bool; 256] {
+    match slash {
+        Slash::Keep => &UNRESERVED_AND_SLASH,
+        Slash::Encode => &UNRESERVED,
+    }
 }
 
 /// RFC 3986 §2.3.
@@ -172,6 +180,12 @@ static UNRESERVED: [bool; 256] = {
         table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'-' | b'.' | b'_' | b'~');
         byte += 1;
     }
+    table
+};
+
+static UNRESERVED_AND_SLASH: [bool; 256] = {
+    let mut table = UNRESERVED;
+    table[b'/' as usize] = true;
     table
 };
 

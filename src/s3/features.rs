@@ -284,10 +284,14 @@ fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSe
     let mut set = FeatureSet::NONE;
     let mut chosen = false;
     for (index, pair) in target.pairs().enumerate() {
-        let name = pair.decoded_name();
         if index >= limits::QUERY_PAIRS_MAX {
-            return Err(Unknown::new(&name, Why::NotKnown));
+            return Err(Unknown::new(&pair.decoded_name(), Why::NotKnown));
         }
+        // Most parameters of a link are those of its signature, in the spelling of AWS.
+        if SIGNATURE_PARAMETERS.iter().any(|known| pair.name == known.as_bytes()) {
+            continue;
+        }
+        let name = pair.decoded_name();
         if has_prefix(&name, b"x-amz-") {
             set = set.and(signed_parameter(pair, &name)?);
             continue;
@@ -298,7 +302,7 @@ fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSe
         if method == b"OPTIONS" {
             continue;
         }
-        match operation::chooses(method, level, pair) {
+        match operation::chooses(method, level, &name) {
             Some(true) if chosen => return Err(Unknown::new(&name, Why::TwoOperations)),
             Some(true) => chosen = true,
             Some(false) => return Err(Unknown::new(&name, Why::NotKnown)),
@@ -344,7 +348,7 @@ fn parameter(level: Level, pair: Pair<'_>, name: &[u8]) -> Option<FeatureSet> {
         return (!is_second_version).then_some(*set);
     }
     // A session would hand the gate's own access to the client.
-    let configures = level == Level::Bucket && name != b"session" && operation::chooses_any(level, pair);
+    let configures = level == Level::Bucket && name != b"session" && operation::chooses_any(level, name);
     configures.then_some(FeatureSet::one(Feature::BucketConfig))
 }
 

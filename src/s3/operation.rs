@@ -1,7 +1,6 @@
 //! The name AWS gives to a request ("Amazon S3 API Reference", Actions), from its method and target: for the log, and for
 //! rules, which speak of these names.
 
-use super::escape::Pair;
 use super::target::Target;
 
 mod set;
@@ -42,24 +41,25 @@ pub fn at(method: &[u8], level: Level, target: Target<'_>) -> &'static str {
         if pair.name.starts_with(b"X-Amz-") || pair.name.starts_with(b"x-amz-") {
             continue;
         }
+        let name = pair.decoded_name();
         let mut rows = subresources.iter();
-        if let Some(row) = rows.find(|row| row.0.as_bytes() == method && pair.is(row.1)) {
+        if let Some(row) = rows.find(|row| *name == *row.1.as_bytes() && row.0.as_bytes() == method) {
             return row.2;
         }
     }
     plain.iter().find(|row| row.0.as_bytes() == method).map_or(UNKNOWN, |row| row.1)
 }
 
-/// Whether a parameter of this name chooses the operation: `Some(false)` when it does so for other methods only.
-pub(super) fn chooses(method: &[u8], level: Level, pair: Pair<'_>) -> Option<bool> {
-    let mut named = rows(level).1.iter().filter(|row| pair.is(row.1)).peekable();
+/// Whether a parameter of this decoded name chooses the operation: `Some(false)` when it does so for other methods only.
+pub(super) fn chooses(method: &[u8], level: Level, name: &[u8]) -> Option<bool> {
+    let mut named = rows(level).1.iter().filter(|row| name == row.1.as_bytes()).peekable();
     named.peek()?;
     Some(named.any(|row| row.0.as_bytes() == method))
 }
 
 /// Whether a parameter of this name chooses the operation, for some method.
-pub(super) fn chooses_any(level: Level, pair: Pair<'_>) -> bool {
-    rows(level).1.iter().any(|row| pair.is(row.1))
+pub(super) fn chooses_any(level: Level, name: &[u8]) -> bool {
+    rows(level).1.iter().any(|row| name == row.1.as_bytes())
 }
 
 fn rows(level: Level) -> (Plain, Parts) {

@@ -10,7 +10,7 @@ use crate::http::trim;
 use crate::limits;
 use crate::s3::escape::{self, Pair};
 use crate::s3::target::Target;
-use crate::sign::key::{Scope, write_sha256};
+use crate::sign::key::{Scope, Signature, SigningKey, write_sha256};
 
 /// What of a request is signed.
 #[derive(Clone, Copy)]
@@ -46,6 +46,7 @@ pub struct Scratch {
     text: Vec<u8>,
     query: Vec<u8>,
     pairs: Vec<(Range<usize>, Range<usize>)>,
+    string_to_sign: Vec<u8>,
 }
 
 impl Scratch {
@@ -130,6 +131,19 @@ impl Scratch {
     #[must_use]
     pub fn text(&self) -> &[u8] {
         &self.text
+    }
+
+    /// Signs the canonical form that was written last, as one made at `time`, `20130524T000000Z`.
+    pub fn sign(&mut self, time: &[u8], scope: Scope<'_>, key: &SigningKey) -> Signature {
+        self.string_to_sign.clear();
+        write_string_to_sign(time, scope, &self.text, &mut self.string_to_sign);
+        key.sign(&self.string_to_sign)
+    }
+
+    /// The string that was signed last.
+    #[must_use]
+    pub fn string_to_sign(&self) -> &[u8] {
+        &self.string_to_sign
     }
 
     fn write_query<'q>(&mut self, pairs: impl Iterator<Item = Pair<'q>>) -> Result<(), Unsignable> {

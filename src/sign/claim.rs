@@ -27,10 +27,9 @@ pub enum Place {
 pub struct Claim<'a> {
     /// Where it was found.
     pub place: Place,
-    /// Who signed: the id of an access key.
-    pub access_key: Cow<'a, [u8]>,
-    /// What the key was derived for: `20130524/us-east-1/s3/aws4_request`.
-    scope: Cow<'a, [u8]>,
+    credential: Cow<'a, [u8]>,
+    /// Bytes of the access key, in front of `/` and the scope.
+    access_key_len: usize,
     /// When.
     pub signed_at: Stamp,
     /// How long a link is good for, in seconds.
@@ -44,11 +43,17 @@ pub struct Claim<'a> {
 }
 
 impl Claim<'_> {
-    /// The scope.
+    /// Who signed: the id of an access key.
+    #[must_use]
+    pub fn access_key(&self) -> &[u8] {
+        &self.credential[..self.access_key_len]
+    }
+
+    /// What the key was derived for.
     #[must_use]
     pub fn scope(&self) -> Scope<'_> {
         // Checked when the claim was read.
-        let mut parts = self.scope.split(|&byte| byte == b'/');
+        let mut parts = self.credential[self.access_key_len + 1..].split(|&byte| byte == b'/');
         let mut next = || parts.next().unwrap_or_default();
         Scope { date: next(), region: next(), service: next() }
     }
@@ -122,23 +127,12 @@ pub fn is_parameter(pair: Pair<'_>) -> bool {
 
 /// The place of a parameter among [`PARAMETERS`].
 fn place_of(pair: Pair<'_>) -> Option<usize> {
-    // Most parameters are told by their first byte.
+    // Most others are told by their first byte, and most of these are spelled as they should be.
     if !matches!(pair.name.first(), Some(b'X' | b'x' | b'%')) {
         return None;
     }
-    if pair.name.contains(&b'%') {
-        return PARAMETERS.iter().position(|name| pair.is_like(name));
-    }
-    let candidates: &[usize] = match pair.name.len() {
-        10 => &[DATE_AT],
-        13 => &[EXPIRES_AT],
-        15 => &[ALGORITHM_AT, SIGNATURE_AT],
-        16 => &[CREDENTIAL_AT],
-        19 => &[NAMES_AT],
-        20 => &[TOKEN_AT, PAYLOAD_AT],
-        _ => &[],
-    };
-    candidates.iter().copied().find(|place| pair.name.eq_ignore_ascii_case(PARAMETERS[*place].as_bytes()))
+    let exact = PARAMETERS.iter().position(|name| pair.name == name.as_bytes());
+    exact.or_else(|| PARAMETERS.iter().position(|name| pair.is_like(name)))
 }
 
 /// The parameters of a query that sign it.
@@ -201,15 +195,15 @@ fn read_field<'a>(value: &'a [u8], fields: &Fields, block: &'a [u8]) -> Result<C
     let (Some(credential), Some(names), Some(signature)) = (credential, names, signature) else {
         return Err(Malformed::Field("Credential, SignedHeaders and Signature are required"));
     };
-    let (access_key, scope) = split_credential(credential)
+    let (access_key, _) = split_credential(credential)
         .ok_or(Malformed::Field("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
     check_names(names).map_err(Malformed::Field)?;
     let mut dates = fields.all(block, "x-amz-date");
     let (Some(date), None) = (dates.next(), dates.next()) else { return Err(Malformed::NoDate) };
     let claim = Claim {
         place: Place::Field,
-        access_key: Cow::Borrowed(access_key),
-        scope: Cow::Borrowed(scope),
+        credential: Cow::Borrowed(credential),
+        access_key_len: access_key.len(),
         signed_at: Stamp::parse(date).ok_or(Malformed::NoDate)?,
         expires: None,
         names: Cow::Borrowed(names),
@@ -234,18 +228,14 @@ fn read_query<'a>(link: &Parameters<'a>) -> Result<Claim<'a>, Malformed> {
     let credential = required(CREDENTIAL_AT)?;
     let (signed_at, expires) = (required(DATE_AT)?, required(EXPIRES_AT)?);
     let (names, signature) = (required(NAMES_AT)?, required(SIGNATURE_AT)?);
-    let (access_key, scope) = match credential {
-        Cow::Borrowed(credential) => split_credential(credential).map(|(key, scope)| (key.into(), scope.into())),
-        Cow::Owned(credential) => {
-            split_credential(&credential).map(|(key, scope)| (key.to_vec().into(), scope.to_vec().into()))
-        }
-    }
-    .ok_or(Malformed::Query("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
+    let (access_key, _) = split_credential(&credential)
+        .ok_or(Malformed::Query("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
+    let access_key_len = access_key.len();
     check_names(&names).map_err(Malformed::Query)?;
     Ok(Claim {
         place: Place::Query,
-        access_key,
-        scope,
+        credential,
+        access_key_len,
         signed_at: Stamp::parse(&signed_at)
             .ok_or(Malformed::Query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""))?,
         expires: Some(seconds(&expires)?),

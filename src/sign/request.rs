@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::s3::escape::{self, Slash};
 use crate::s3::target::Target;
-use crate::sign::canonical::{ALGORITHM, Scratch, Unsignable, write_string_to_sign};
+use crate::sign::canonical::{ALGORITHM, Scratch, Unsignable};
 use crate::sign::key::{Scope, Signature, SigningKey};
 use crate::sign::verify::UNSIGNED_PAYLOAD;
 
@@ -20,7 +20,6 @@ pub struct Composer {
     text: Vec<u8>,
     fields: Vec<(Range<usize>, Range<usize>)>,
     names: Vec<u8>,
-    string_to_sign: Vec<u8>,
     authorization: Vec<u8>,
 }
 
@@ -80,9 +79,7 @@ impl Composer {
             self.scratch.add(name, same.iter().map(|(_, value)| &text[value.clone()]));
         }
         self.scratch.end(&self.names, payload);
-        self.string_to_sign.clear();
-        write_string_to_sign(by.time, by.scope, self.scratch.text(), &mut self.string_to_sign);
-        let signature = by.key.sign(&self.string_to_sign);
+        let signature = self.scratch.sign(by.time, by.scope, by.key);
         self.write_authorization(by, &signature);
         Ok(signature)
     }
@@ -125,10 +122,8 @@ impl Composer {
         self.scratch.begin(method, signed.path(), signed.pairs())?;
         self.scratch.add(b"host", std::iter::once(host));
         self.scratch.end(b"host", UNSIGNED_PAYLOAD);
-        self.string_to_sign.clear();
-        write_string_to_sign(by.time, by.scope, self.scratch.text(), &mut self.string_to_sign);
         link.extend_from_slice(b"&X-Amz-Signature=");
-        by.key.sign(&self.string_to_sign).write_hex(&mut link);
+        self.scratch.sign(by.time, by.scope, by.key).write_hex(&mut link);
         Ok(link)
     }
 

@@ -5,9 +5,9 @@
 
 use crate::http::fields::Fields;
 use crate::s3::target::Target;
-use crate::sign::canonical::{Scratch, Signed, Unsignable, write_string_to_sign};
+use crate::sign::canonical::{Scratch, Signed, Unsignable};
 use crate::sign::claim::{Claim, Place};
-use crate::sign::key::{Signature, SigningKey};
+use crate::sign::key::SigningKey;
 
 /// A request as it is to be verified.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ pub enum Refusal {
     NoDigest,
     /// The request has no canonical form.
     Unsignable(Unsignable),
-    /// Signed with another secret, or not what was signed. The canonical form is in the scratch.
+    /// Signed with another secret, or not what was signed. The canonical form and the string to sign are in the scratch.
     Mismatch,
 }
 
@@ -79,7 +79,8 @@ pub fn verify<'a>(
     };
     let signed = Signed { method, target, fields, block, names: &claim.names, payload, without };
     scratch.write(&signed).map_err(Refusal::Unsignable)?;
-    if signature_of(claim, key, scratch).is(&claim.signature) { Ok(payload) } else { Err(Refusal::Mismatch) }
+    let expected = scratch.sign(claim.signed_at.text(), claim.scope(), key);
+    if expected.is(&claim.signature) { Ok(payload) } else { Err(Refusal::Mismatch) }
 }
 
 /// Checks all of `claim` that can be checked without its key: where it was made for, and when.
@@ -106,18 +107,6 @@ fn check_time(claim: &Claim<'_>, now: u64) -> Result<(), Refusal> {
         Some(expires) if now > signed_at + u64::from(expires) => Err(Refusal::Expired),
         Some(_) => Ok(()),
     }
-}
-
-fn signature_of(claim: &Claim<'_>, key: &SigningKey, scratch: &Scratch) -> Signature {
-    key.sign(&string_to_sign(claim, scratch))
-}
-
-/// What `claim` should have signed, by the canonical form in `scratch`.
-#[must_use]
-pub fn string_to_sign(claim: &Claim<'_>, scratch: &Scratch) -> Vec<u8> {
-    let mut text = Vec::with_capacity(192);
-    write_string_to_sign(claim.signed_at.text(), claim.scope(), scratch.text(), &mut text);
-    text
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ fn judge(head: &str, now: u64) -> Judged {
         Ok(None) => return Judged::Unsigned,
         Err(malformed) => return Judged::Malformed(malformed),
     };
-    assert_eq!(&*claim.access_key, ACCESS_KEY.as_bytes());
+    assert_eq!(claim.access_key(), ACCESS_KEY.as_bytes());
     let key = SigningKey::derive(&Secret::new(SECRET.into()), claim.scope());
     let evidence = Evidence { method: parsed.method(&block), target, fields: &parsed.fields, block: &block, now };
     match verify(&claim, &key, &evidence, "us-east-1", &mut Scratch::default()) {

@@ -108,7 +108,7 @@ impl Identity {
         let claim =
             claim::read(request.target, fields, block).map_err(Refused::Malformed)?.ok_or(Refused::Anonymous)?;
         let mut others = Vec::new();
-        let (asker, word, chain) = match self.known.keyring.find(&claim.access_key) {
+        let (asker, word, chain) = match self.known.keyring.find(claim.access_key()) {
             Some(entry) => {
                 let (word, chain) = self.verify(request, route, &claim, entry, presence)?;
                 (Asker { client: entry.client, is_keyed: true }, word, chain)
@@ -422,8 +422,8 @@ fn reading(claim: &Claim<'_>, scratch: &Scratch) -> Option<Box<Reading>> {
     }
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Some(Box::new(Reading {
-        access_key: text(&claim.access_key),
-        string_to_sign: text(&verify::string_to_sign(claim, scratch)),
+        access_key: text(claim.access_key()),
+        string_to_sign: text(scratch.string_to_sign()),
         canonical: text(scratch.text()),
     }))
 }

@@ -76,16 +76,16 @@ pub(super) const OTHER_DIALECTS: &[&str] = &[
     "x-method-override",
 ];
 
-/// Parameters of a presigned link itself, in lower case; they end here.
+/// Parameters of a presigned link itself; they end here.
 pub(super) const SIGNATURE_PARAMETERS: &[&str] = &[
-    "x-amz-algorithm",
-    "x-amz-credential",
-    "x-amz-date",
-    "x-amz-expires",
-    "x-amz-signedheaders",
-    "x-amz-signature",
-    "x-amz-security-token",
-    "x-amz-content-sha256",
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+    "X-Amz-Security-Token",
+    "X-Amz-Content-Sha256",
 ];
 
 /// `x-id` is how SDKs repeat the operation's name; S3 ignores it.
