@@ -20,7 +20,7 @@ from service import run, until
 
 FIRST, SECOND = "/boot-test/first.deb", "/boot-test/second.deb"
 EXPOSURE_MOST = 1.6
-WATCHDOG_SECONDS = 5 * service.PATIENCE
+WATCHDOG_SECONDS = 3 * service.PATIENCE
 TLS_FILES = Path("/etc/filmgate/tls")
 WATCHDOG = f"[Service]\nWatchdogSec={WATCHDOG_SECONDS}s\nTimeoutAbortSec={4 * WATCHDOG_SECONDS}s\n"
 # Until the unit itself loads the key.

@@ -1,5 +1,6 @@
 """The checks in the order of the file they stand in, and a line about each as it is done."""
 
+import signal
 import sys
 import time
 import traceback
@@ -8,6 +9,8 @@ from pathlib import Path
 import service
 
 JOURNAL_LINES = 40
+# On a quiet machine; what takes longer will never end.
+CHECK_SECONDS = 60
 _checks = []
 
 
@@ -31,14 +34,18 @@ def say(fact: str) -> None:
 def run_all() -> int:
     """Runs every check, and gives the exit status of the whole."""
     failures, began = 0, time.monotonic()
+    signal.signal(signal.SIGALRM, stuck)
     for name, function, own_kernel, vital in _checks:
         if own_kernel and not service.SETTINGS["own_kernel"]:
             print(f"-       {name} (needs a kernel of its own)", flush=True)
             continue
+        signal.alarm(round(service.seconds(CHECK_SECONDS)))
         try:
             function()
+            signal.alarm(0)
             print(f"ok      {name}", flush=True)
         except Exception as failure:
+            signal.alarm(0)
             failures += 1
             what = failure if isinstance(failure, AssertionError) else repr(failure)
             print(f"FAILED  {name}: {what or where(failure)}", flush=True)
@@ -48,6 +55,12 @@ def run_all() -> int:
                 break
     print(f"{len(_checks)} checks, {failures} failed, {time.monotonic() - began:.0f} s", flush=True)
     return 1 if failures else 0
+
+
+def stuck(_, frame) -> None:
+    """Ends a check that does not end by itself, and says where it was."""
+    lines = [f"{Path(at.filename).name}:{at.lineno}" for at in traceback.extract_stack(frame)[-6:]]
+    raise AssertionError(f"it does not end: {' '.join(lines)}")
 
 
 def where(failure: Exception) -> str:
