@@ -20,6 +20,7 @@ use crate::sign::canonical::Scratch;
 use crate::sign::credentials::{Credentials, Slot};
 use crate::sign::keyring::Keyring;
 use crate::sign::request::{Composer, Keys};
+use crate::sign::time::Stamp;
 
 pub use ask::{Admitted, Asked, Needs};
 pub use judge::Verdict;
@@ -53,6 +54,8 @@ struct Tools {
     target: Vec<u8>,
     held: Vec<Option<Arc<Credentials>>>,
     moved: Vec<Moved>,
+    /// Of the second in which something was signed last.
+    stamp: Option<Stamp>,
     /// When the storage last took what was signed by each credential, and with which generation.
     proved: Vec<Option<(u64, Instant)>>,
 }

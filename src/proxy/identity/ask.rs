@@ -363,7 +363,7 @@ impl Admitted<'_> {
     ///
     /// # Errors
     /// When what the head says of the body does not fit together.
-    pub fn inspector(&self, request: &Request<'_>, ours: Option<Chain>) -> Result<Option<Inspects>, Refused> {
+    pub fn inspector(&self, request: &Request<'_>, ours: Option<Box<Chain>>) -> Result<Option<Inspects>, Refused> {
         if let Some(form) = &self.form {
             return Ok(form.take());
         }
@@ -381,7 +381,7 @@ impl Admitted<'_> {
             checksums: &self.checksums,
         };
         let theirs = self.chain.as_ref().map(|chain| chain.begin());
-        Inspector::new(self.payload, declared, theirs, ours, verifies)
+        Inspector::new(self.payload, declared, theirs, ours.map(|chain| *chain), verifies)
             .map(|by| Some(Inspects::Payload(Box::new(by))))
             .map_err(Refused::Payload)
     }

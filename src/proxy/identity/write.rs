@@ -34,10 +34,14 @@ impl Identity {
         admitted: &Admitted<'_>,
         sending: Sending,
         expects_continue: bool,
-    ) -> Result<(u64, Option<Chain>), Failure> {
-        let stamp = Stamp::at(clock::unix_seconds());
+    ) -> Result<(u64, Option<Box<Chain>>), Failure> {
         let tools = &mut *self.tools.borrow_mut();
-        let Tools { own, composer, target, held, moved, .. } = tools;
+        let Tools { own, composer, target, held, moved, stamp, .. } = tools;
+        let now = clock::unix_seconds();
+        let stamp = match stamp {
+            Some(stamp) if stamp.seconds() == now => stamp,
+            _ => stamp.insert(Stamp::at(now)),
+        };
         let region = region_of(moved, admitted.route, admitted.place.bucket);
         let credentials = self.hold(held, admitted.resign.credential).ok_or(Refused::NoCredentials)?;
         let host = host_in(admitted, region);
@@ -81,7 +85,7 @@ impl Identity {
             .payload
             .form()
             .is_some_and(|form| form.is_signed)
-            .then(|| Chain::new(key.clone(), &stamp, scope, seed));
+            .then(|| Box::new(Chain::new(key.clone(), stamp, scope, seed)));
         Ok((credentials.generation, chain))
     }
 }
