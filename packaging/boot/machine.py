@@ -98,8 +98,8 @@ class Emulator:
         transcript.write_bytes(b"")
         words = "root=/dev/vda rw console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off random.trust_cpu=on"
         words += " tsc=reliable no_timer_check net.ifnames=0 systemd.show_status=0 audit=0"
-        command = ["qemu-system-x86_64", "-accel", self.accelerator, "-M", "q35", "-cpu", "max", "-smp", "2", "-m", "1536"]
-        command += ["-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot"]
+        command = ["qemu-system-x86_64", "-accel", self.accelerator, "-M", "q35", "-cpu", "max", "-smp", "2"]
+        command += ["-m", "1536", "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-no-reboot"]
         command += ["-kernel", self.image.kernel, "-initrd", self.image.initrd, "-append", words]
         command += ["-serial", f"file:{console}", "-serial", f"file:{transcript}", "-device", "virtio-rng-pci"]
         command += ["-drive", f"if=virtio,file={self.image.disk},format=raw,cache=unsafe,snapshot=on"]

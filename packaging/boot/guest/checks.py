@@ -1,6 +1,7 @@
-"""What administrators do with the package, and what must be true then. Runs as root in a machine that is thrown away."""
+"""What administrators do with the package, and what must be true then. Runs as root where everything is thrown away."""
 
 import contextlib
+import http.client
 import os
 import platform
 import re
@@ -23,13 +24,10 @@ EXPOSURE_MOST = 1.6
 WATCHDOG_SECONDS = 3 * service.PATIENCE
 TLS_FILES = Path("/etc/filmgate/tls")
 WATCHDOG = f"[Service]\nWatchdogSec={WATCHDOG_SECONDS}s\nTimeoutAbortSec={4 * WATCHDOG_SECONDS}s\n"
-# Until the unit itself loads the key.
-CREDENTIAL = "/run/credentials/filmgate.service/key.pem"
-LOAD_KEY = f"[Service]\nLoadCredential=key.pem:{TLS_FILES}/key.pem\n"
 
 
 def pings() -> bool:
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, http.client.HTTPException):
         return artist.fetch("GET", "/ping")[0] == 200
     return False
 
@@ -94,30 +92,19 @@ def hand_out_certificate() -> None:
         coming = TLS_FILES / f"{name}.new"
         shutil.copy(studio.PKI / made, coming)
         coming.chmod(mode)
-        if has_user():
-            shutil.chown(coming, group="filmgate")
+        shutil.chown(coming, group="filmgate")
         coming.rename(TLS_FILES / name)
 
 
-def has_user() -> bool:
-    """Whether the package came with a user that is there also while the service is not running."""
-    return re.search(r"^filmgate:", Path("/etc/group").read_text(), re.M) is not None
-
-
-def loads_key() -> bool:
-    """Whether systemd hands the key to the service, at its start and then no more."""
-    return "\nLoadCredential=" in run("systemctl", "cat", service.UNIT)
-
-
 def renew_certificate() -> bytes:
-    """The certificate served so far; the next one is in its place, with a new key where one can be taken."""
+    """The certificate served so far; the next one is in its place, with a key of its own."""
     before = artist.certificate_served()
-    studio.certify("gate", studio.HOST, new_key=not loads_key())
+    studio.certify("gate", studio.HOST)
     hand_out_certificate()
     return before
 
 
-def versions() -> str:
+def version() -> str:
     return run("dpkg-query", "--show", "--showformat=${Version}", "filmgate")
 
 
@@ -157,9 +144,6 @@ def _():
     edit("route.upstream.tls", ca_file=f'"{TLS_FILES}/ca.pem"')
     shutil.copy(studio.PKI / "ca.pem", TLS_FILES / "ca.pem")
     run(service.PROGRAM, "check")
-    if not loads_key() and not has_user():
-        service.drop_in("key", LOAD_KEY)
-        edit("tls", private_key=f'"{CREDENTIAL}"')
 
 
 @check("it starts, and answers /ping", vital=True)
@@ -323,7 +307,7 @@ def _():
 @check("an upgrade lets transfers finish and keeps the configuration")
 def _():
     run("systemctl", "restart", service.UNIT)
-    pid, both, before = serving(), transfers("upgrade"), versions()
+    pid, both, before = serving(), transfers("upgrade"), version()
     configuration = service.CONFIGURATION.read_text()
     with open("/boot-test/upgrade.log", "w+") as log:
         upgrade = subprocess.Popen(["dpkg", "--install", SECOND], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
@@ -334,7 +318,7 @@ def _():
         log.seek(0)
         assert upgrade.returncode == 0, log.read()
     replaced(pid, "the upgrade")
-    assert versions() != before, "the version is the same"
+    assert version() != before, "the version is the same"
     assert service.CONFIGURATION.read_text() == configuration, "the configuration is another"
 
 

@@ -63,24 +63,20 @@ def secrets() -> set[str]:
 def make_pki() -> None:
     """The authority of the studio and of its S3, and the certificate of each."""
     PKI.mkdir()
-    _openssl("ca", "authority", "the studio's authority", _new_key("ca"))
+    _openssl("ca", "authority", "authority of the studio", [])
     certify("s3", S3_HOST)
     certify("gate", HOST)
 
 
-def certify(file: str, host: str, new_key: bool = True) -> None:
-    """Makes `FILE.pem` for the host, by the authority."""
-    key = _new_key(file) if new_key else ["-key", PKI / f"{file}.key"]
-    _openssl(file, "server", host, [*key, "-CA", PKI / "ca.pem", "-CAkey", PKI / "ca.key"])
+def certify(file: str, host: str) -> None:
+    """Makes `FILE.pem` for the host, by the authority, and its key."""
+    _openssl(file, "server", host, ["-CA", PKI / "ca.pem", "-CAkey", PKI / "ca.key"])
 
 
-def _new_key(file: str) -> list:
-    return ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", PKI / f"{file}.key"]
-
-
-def _openssl(file: str, section: str, name: str, more: list) -> None:
+def _openssl(file: str, section: str, name: str, signer: list) -> None:
     config = PKI / f"{file}.cnf"
-    config.write_text(OPENSSL.format(name=name if section == "server" else HOST))
+    config.write_text(OPENSSL.format(name=name))
     command = ["openssl", "req", "-x509", "-config", config, "-extensions", section, "-subj", f"/CN={name}"]
-    command += ["-days", "90", "-out", PKI / f"{file}.pem", *more]
+    command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", PKI / f"{file}.key"]
+    command += ["-days", "90", "-out", PKI / f"{file}.pem", *signer]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
