@@ -14,6 +14,10 @@ CHECK_SECONDS = 60
 _checks = []
 
 
+class NotHere(Exception):
+    """Raised by a check of something that this system does not have."""
+
+
 def check(name: str, own_kernel: bool = False, vital: bool = False):
     """Makes a check of a function, which raises what is wrong.
 
@@ -41,11 +45,14 @@ def run_all() -> int:
             continue
         signal.alarm(round(service.seconds(CHECK_SECONDS)))
         try:
-            function()
-            signal.alarm(0)
+            try:
+                function()
+            finally:
+                signal.alarm(0)
             print(f"ok      {name}", flush=True)
+        except NotHere as why:
+            print(f"-       {name} ({why})", flush=True)
         except Exception as failure:
-            signal.alarm(0)
             failures += 1
             what = failure if isinstance(failure, AssertionError) else repr(failure)
             print(f"FAILED  {name}: {what or where(failure)}", flush=True)
