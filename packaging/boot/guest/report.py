@@ -43,12 +43,8 @@ def run_all() -> int:
         if own_kernel and not service.SETTINGS["own_kernel"]:
             print(f"-       {name} (needs a kernel of its own)", flush=True)
             continue
-        signal.alarm(round(service.seconds(CHECK_SECONDS)))
         try:
-            try:
-                function()
-            finally:
-                signal.alarm(0)
+            within_its_time(function)
             print(f"ok      {name}", flush=True)
         except NotHere as why:
             print(f"-       {name} ({why})", flush=True)
@@ -62,6 +58,14 @@ def run_all() -> int:
                 break
     print(f"{len(_checks)} checks, {failures} failed, {time.monotonic() - began:.0f} s", flush=True)
     return 1 if failures else 0
+
+
+def within_its_time(function) -> None:
+    signal.alarm(round(service.seconds(CHECK_SECONDS)))
+    try:
+        function()
+    finally:
+        signal.alarm(0)
 
 
 def stuck(_, frame) -> None:
