@@ -2,6 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
+#[allow(dead_code, reason = "what signs is for the counts only")]
 mod memory;
 
 use memory::{Speaking, with_client};

@@ -87,7 +87,8 @@ pub const TLS_SESSIONS_MAX: usize = 256;
 pub const SHARD_BUFFER_BYTES: usize = 1024 * 1024 * 1024;
 
 /// Part of a shard's buffer memory that spooled bodies may take, and as much again for unfinished request heads: neither
-/// needs a signature, so neither may starve those who have one.
+/// needs a signature, so neither may starve those who have one. Where routes sign anew, as much again is for documents that
+/// are read before the request is decided about; those who send them are known, and starve nobody but each other.
 pub const UNSIGNED_SHARE: usize = 8;
 
 /// Fewest bytes still to come of a body between two plain connections for which a pipe is taken; below it a copy is
@@ -195,6 +196,10 @@ pub const QUERY_PAIRS_MAX: usize = 256;
 /// send 64 KiB and 128 KiB; S3 asks for 8 KiB at least.
 pub const SIGNED_CHUNK_BYTES_MAX: u64 = 1024 * 1024;
 
+/// Bytes that an upload whose chunks are signed holds besides its buffers: the chunk that comes in and the one that goes out,
+/// each in memory that may be twice as long, because it grew.
+pub const SIGNED_CHUNKS_HELD_BYTES: usize = 4 * SIGNED_CHUNK_BYTES_MAX as usize;
+
 /// Bytes of a payload that are held back until all of it has been verified. One would do; a few more are no small packet.
 pub const PAYLOAD_TAIL_BYTES: usize = 8 * 1024;
 
@@ -254,3 +259,4 @@ const _: () = assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES && TRAILER_BYTES_MAX <
 const _: () = assert!(FORM_HEAD_BYTES_MAX < BUFFER_BYTES);
 const _: () = assert!(PIPE_BYTES_MIN <= PIPE_BYTES && PIPES_KEPT_MAX <= PIPES_LENT_MAX);
 const _: () = assert!(EXCHANGE_BYTES_MAX * 64 < SHARD_BUFFER_BYTES);
+const _: () = assert!((EXCHANGE_BYTES_MAX + SIGNED_CHUNKS_HELD_BYTES) * 64 < SHARD_BUFFER_BYTES);

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use filmgate::config::{Problem, Severity, check, probe};
+use filmgate::server::clients;
 
 const ROUTE: &str = "[[route]]\nhosts = [\"a.example\"]\nbucket = \"media\"\nregion = \"us-west-2\"\n";
 
@@ -174,10 +175,10 @@ fn a_file_with_a_secret_must_be_there_and_closed_to_others() {
         ("empty", "", 0o600, Some("is empty")),
     ] {
         let file = write(at, name, content.as_bytes(), mode);
-        let problem = probe::secret_file_problem(Path::new(&file));
+        let problem = clients::secret_file_problem(Path::new(&file));
         assert_eq!(problem.is_some(), fragment.is_some(), "{name}: {problem:?}");
         assert!(problem.unwrap_or_default().contains(fragment.unwrap_or_default()), "{name}");
     }
-    assert!(probe::secret_file_problem(at).unwrap().contains("no ordinary file"));
-    assert!(probe::secret_file_problem(&at.join("gone")).unwrap().contains("does not exist"));
+    assert!(clients::secret_file_problem(at).unwrap().contains("no ordinary file"));
+    assert!(clients::secret_file_problem(&at.join("gone")).unwrap().contains("does not exist"));
 }

@@ -83,7 +83,7 @@ fn probe_credential(problems: &mut Vec<Problem>, key: &str, options: &Credential
         Source::Chain | Source::Profile(_) => shared_credentials_file().filter(|path| path.exists()),
         Source::Process(_) => None,
     };
-    if let Some(message) = keys.and_then(|path| secret_file_problem(&path)) {
+    if let Some(message) = keys.and_then(|path| clients::secret_file_problem(&path)) {
         problems.push(Problem { severity: Severity::Warning, key: key.to_string(), line: None, message });
     }
 }
@@ -92,24 +92,6 @@ fn probe_credential(problems: &mut Vec<Problem>, key: &str, options: &Credential
 fn shared_credentials_file() -> Option<PathBuf> {
     let named = env::var_os("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
     named.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".aws/credentials")))
-}
-
-/// What is wrong with a file that holds a secret: it cannot be read, or others can read it as well.
-#[must_use]
-pub fn secret_file_problem(path: &Path) -> Option<String> {
-    let found = match fs::File::open(path).and_then(|file| file.metadata()) {
-        Ok(found) => found,
-        Err(error) => return Some(because(path, &error)),
-    };
-    let shown = path.display();
-    if !found.is_file() {
-        return Some(format!("{shown} is no ordinary file"));
-    }
-    if found.len() == 0 {
-        return Some(format!("{shown} is empty"));
-    }
-    let is_open = found.permissions().mode() & 0o077 != 0;
-    is_open.then(|| format!("{shown} holds a secret and is open to its group or to others; run chmod go= {shown}"))
 }
 
 fn is_about_key(error: &TlsConfigError, private_key: &Path) -> bool {

@@ -1,5 +1,6 @@
 //! From the first credentials to those of a role, by STS.
 
+use std::env;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -8,10 +9,12 @@ use aws_config::BehaviorVersion;
 use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_credential_types::Credentials;
-use aws_sdk_sts::config::{Region, SharedHttpClient};
+use aws_sdk_sts::config::{Region, RuntimeComponents, SharedHttpClient};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::types::{PolicyDescriptorType, Tag};
 use aws_sdk_sts::{Client, Config};
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 
@@ -166,6 +169,25 @@ pub(super) fn trusted(sts: &Sts) -> Result<TrustStore, String> {
 
 fn https(trusted: TrustStore) -> Result<SharedHttpClient, String> {
     let context = TlsContext::builder().with_trust_store(trusted).build().map_err(|error| error.to_string())?;
-    let provider = Provider::Rustls(CryptoMode::AwsLc);
-    Ok(aws_smithy_http_client::Builder::new().tls_provider(provider).tls_context(context).build_https())
+    let proxy = proxy()?;
+    let connector = move |settings: Option<&_>, components: Option<&RuntimeComponents>| {
+        let mut builder = Connector::builder()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(context.clone())
+            .proxy_config(proxy.clone());
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        builder.build()
+    };
+    Ok(aws_smithy_http_client::Builder::new().build_with_connector_fn(connector))
+}
+
+/// The proxy that the environment names for HTTPS. What is asked over plain HTTP, the metadata of an instance or a
+/// container, is near by and never asked through one.
+fn proxy() -> Result<ProxyConfig, String> {
+    let set = |names: [&str; 2]| names.iter().find_map(|name| env::var(name).ok().filter(|value| !value.is_empty()));
+    let Some(url) = set(["HTTPS_PROXY", "https_proxy"]) else { return Ok(ProxyConfig::disabled()) };
+    // The URL may hold a password, so it is not repeated.
+    let config = ProxyConfig::https(url).map_err(|_| "HTTPS_PROXY is no URL of a proxy".to_owned())?;
+    Ok(config.no_proxy(set(["NO_PROXY", "no_proxy"]).unwrap_or_default()))
 }

@@ -49,7 +49,7 @@ pub(super) async fn fetch(
     }
 }
 
-/// What a command prints. It is killed when nobody waits for it any more.
+/// What a command prints. It is killed, with all that it has started, when nobody waits for it any more.
 async fn output(command: &Command) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let failed = |error| Failure::of("the credential process cannot be run", &error);
     let mut child = tokio::process::Command::new("sh")
@@ -57,9 +57,12 @@ async fn output(command: &Command) -> Result<Zeroizing<Vec<u8>>, Failure> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;
+    // Declared behind the child and so dropped first: until the child is waited for, nobody else gets its number.
+    let mut group = Group(child.id());
     // As large as it gets: a buffer that grows leaves copies behind that nobody wipes.
     let mut printed = Zeroizing::new(Vec::with_capacity(OUTPUT_BYTES_MAX + 1));
     if let Some(stdout) = child.stdout.take() {
@@ -70,12 +73,27 @@ async fn output(command: &Command) -> Result<Zeroizing<Vec<u8>>, Failure> {
         return Err(Failure::new("the credential process prints more than 64 KiB"));
     }
     let status = child.wait().await.map_err(failed)?;
+    group.0 = None;
     if status.success() {
         return Ok(printed);
     }
     Err(Failure::new(format!(
         "the credential process failed ({status}); run it by hand, as the user the gate runs as, to see why"
     )))
+}
+
+/// Processes that a command has started, by the id of its own. They are killed when this is dropped.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(id) = self.0 {
+            // The shell can do it without unsafe code, and is there: it runs the command. This takes a millisecond or two.
+            let mut kill = std::process::Command::new("sh");
+            kill.args(["-c", "kill -s KILL -- -$0", &id.to_string()]).stdin(Stdio::null());
+            let _ = kill.stdout(Stdio::null()).stderr(Stdio::null()).status();
+        }
+    }
 }
 
 /// AWS SDKs and tools reference, "Process credential provider": version 1, keys, and maybe a token and an expiry.

@@ -143,7 +143,10 @@ where
         Some(sending) => (sending, spooled, None),
         None => Box::pin(cx.spool()).await?,
     };
-    let _room = shard.room().await?;
+    let _room = match admitted.is_some_and(|admitted| admitted.holds_chunks()) {
+        true => shard.room_for_chunks().await?,
+        false => shard.room().await?,
+    };
     let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
     let reader = spooled.as_ref().map_or(request.body.into(), |spooled| Reader::Length(spooled.total()));
     let mut upload = Upload::new(reader, first);
@@ -274,15 +277,23 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 pipes: &shard.pipes,
                 timeouts: &shard.timeouts,
             };
-            match transfer.exchange(&turn, out, upload, head).await {
+            let outcome = transfer.exchange(&turn, out, upload, head).await;
+            if let (Err(_), Some(admitted), Some(written)) = (&outcome, admitted, &written) {
+                self.settle(admitted, written, false);
+            }
+            match outcome {
                 Ok(mut received) => {
-                    if let (Some(admitted), Some(written)) = (admitted, written)
+                    if let (Some(admitted), Some(written)) = (admitted, &written)
                         && self.is_judged(admitted, written, head.status)
                         && let Some(region) =
-                            Box::pin(self.judge(admitted, written, &lease, &mut received, head)).await?
+                            Box::pin(self.judge(admitted, written, &lease, &mut received, head, story)).await?
                     {
                         // The storage did nothing, and the region is known now: again, if all of the body is still here.
-                        if upload.consumed || admitted.is_form() || std::mem::replace(&mut moved, true) {
+                        let was_moved = std::mem::replace(&mut moved, true);
+                        if !was_moved {
+                            self.suppose(admitted, &region);
+                        }
+                        if was_moved || upload.consumed || admitted.is_form() {
                             return Err(UpstreamFault::Elsewhere(region).into());
                         }
                         holds_back = turn.client_holds_back();

@@ -7,6 +7,7 @@
 mod ask;
 pub mod form;
 pub mod judge;
+pub mod veil;
 mod write;
 
 use std::cell::RefCell;
@@ -65,6 +66,8 @@ struct Moved {
     /// Its host by the route, which no bucket of another provider has.
     host: String,
     region: String,
+    /// Whether anything was served from there. Until then it is no more than what one answer said.
+    is_proved: bool,
 }
 
 impl Identity {
@@ -97,23 +100,48 @@ impl Identity {
         last.is_some_and(|(proved, at)| proved == generation && clock::mono() - at < PROVED_FOR)
     }
 
-    /// Remembers where a bucket is. Says whether that is news.
-    pub fn learn(&self, bucket: &Bucket, region: &str) -> bool {
+    /// Supposes that a bucket is where the storage says, until an answer from there [settles](Self::settle) it.
+    pub fn suppose(&self, bucket: &Bucket, region: &str) {
         let known = &mut self.tools.borrow_mut().moved;
         if known.iter().any(|moved| moved.host == bucket.host && moved.region == region) {
-            return false;
+            return;
         }
         known.retain(|moved| moved.host != bucket.host);
         if known.len() < MOVED_MAX {
-            known.push(Moved { host: bucket.host.clone(), region: region.to_string() });
+            known.push(Moved { host: bucket.host.clone(), region: region.to_string(), is_proved: false });
         }
-        true
+    }
+
+    /// The region that requests for `bucket` are signed for now, if that is no more than supposed.
+    #[must_use]
+    pub fn supposed(&self, bucket: Option<&Bucket>) -> Option<String> {
+        let moved = &self.tools.borrow().moved;
+        let found = moved.iter().find(|moved| bucket.is_some_and(|bucket| bucket.host == moved.host))?;
+        (!found.is_proved).then(|| found.region.clone())
+    }
+
+    /// Remembers a region that was supposed, or forgets it. Says whether it is remembered from now on.
+    pub fn settle(&self, bucket: &Bucket, region: &str, is_right: bool) -> bool {
+        let known = &mut self.tools.borrow_mut().moved;
+        let is_it = |moved: &Moved| moved.host == bucket.host && moved.region == region && !moved.is_proved;
+        match known.iter().position(is_it) {
+            Some(index) if is_right => known[index].is_proved = true,
+            Some(index) => drop(known.swap_remove(index)),
+            None => return false,
+        }
+        is_right
     }
 
     /// The region that requests for `bucket` are signed for.
     #[must_use]
     pub fn region_of(&self, route: &Route, bucket: Option<&Bucket>) -> String {
         write::region_of(&self.tools.borrow().moved, route, bucket).to_string()
+    }
+
+    /// What the gate signs with for `resign` now.
+    #[must_use]
+    pub fn credentials(&self, resign: &ReSign) -> Option<Arc<Credentials>> {
+        self.known.credentials.get(resign.credential)?.current()
     }
 
     /// Tells the thread that keeps the credentials of `resign` that the storage refused those of `generation`.

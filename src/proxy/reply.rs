@@ -10,7 +10,7 @@ use crate::proxy::failure::{Failure, Row};
 use crate::proxy::forward::{self, After};
 use crate::proxy::relay::write_client;
 use crate::proxy::shard::Shard;
-use crate::s3::error::ErrorBody;
+use crate::s3::error::{ErrorBody, HOST_ID};
 
 /// Whom an answer is for, as far as that is known.
 pub struct Addressee {
@@ -65,7 +65,8 @@ where
 {
     let id = id.to_string();
     let mut body = Vec::with_capacity(1024);
-    ErrorBody { code: row.code, message: &row.message, resource: &to.path, request_id: &id, details }.write(&mut body);
+    let (message, resource, request_id) = (&*row.message, &*to.path, &*id);
+    ErrorBody { code: row.code, message, resource, request_id, host_id: HOST_ID, details }.write(&mut body);
     let all: [(&[u8], &[u8]); 4] = [
         (b"Content-Type", b"application/xml"),
         (b"x-filmgate-error", row.slug.as_bytes()),

@@ -42,7 +42,10 @@ pub struct Shard<D: Dial, S: AccessSink> {
     /// What routes that sign anew do it with, if there are any.
     pub identity: Option<Box<Identity>>,
     exchanges: Semaphore,
+    /// How many of them fit when there are no others.
+    exchanges_max: u32,
     spools: Semaphore,
+    documents: Semaphore,
     heads: Semaphore,
     parsed: RefCell<Vec<Parsed>>,
     ids: Ids,
@@ -64,7 +67,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         id_prefix: u64,
     ) -> Self {
         let unsigned = limits.buffer_bytes_max / limits::UNSIGNED_SHARE;
-        let shares = |bytes: usize, each: usize| Semaphore::new((bytes / each.max(1)).clamp(1, Semaphore::MAX_PERMITS));
+        let exchanges_max = shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX);
         Self {
             routes,
             upstreams,
@@ -74,9 +77,11 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             timeouts,
             access,
             identity: None,
-            exchanges: shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX),
-            spools: shares(unsigned, limits.spool_bytes_max.max(limits::DELETE_BODY_BYTES_MAX)),
-            heads: shares(unsigned, limits::BUFFER_BYTES),
+            exchanges: Semaphore::new(exchanges_max as usize),
+            exchanges_max,
+            spools: Semaphore::new(shares(unsigned, limits.spool_bytes_max) as usize),
+            documents: Semaphore::new(0),
+            heads: Semaphore::new(shares(unsigned, limits::BUFFER_BYTES) as usize),
             limits,
             parsed: RefCell::default(),
             ids: Ids { prefix: id_prefix, next: Cell::new(0) },
@@ -91,10 +96,20 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         Self { pipes, ..self }
     }
 
-    /// The same shard, which can sign.
+    /// The same shard, which can sign. Documents that it has to read for that have a budget of their own, which exchanges
+    /// then do without.
     #[must_use]
     pub fn with_identity(self, identity: Identity) -> Self {
-        Self { identity: Some(Box::new(identity)), ..self }
+        let bytes = self.limits.buffer_bytes_max;
+        let document = bytes / limits::UNSIGNED_SHARE;
+        let exchanges_max = shares(bytes - 3 * document, limits::EXCHANGE_BYTES_MAX);
+        Self {
+            identity: Some(Box::new(identity)),
+            exchanges: Semaphore::new(exchanges_max as usize),
+            exchanges_max,
+            documents: Semaphore::new(shares(document, limits::DELETE_BODY_BYTES_MAX) as usize),
+            ..self
+        }
     }
 
     /// The same shard, which lets others see its load. To be called before anybody is seated.
@@ -117,7 +132,24 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// # Errors
     /// [`Failure::Overloaded`] after [`limits::ROOM_WAIT`].
     pub async fn room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.exchanges).await
+        acquire(&self.exchanges, 1).await
+    }
+
+    /// The same for an upload whose chunks are signed, which holds [`limits::SIGNED_CHUNKS_HELD_BYTES`] besides: it takes the
+    /// shares of as many exchanges as would fit there.
+    ///
+    /// # Errors
+    /// As [`room`](Self::room).
+    pub async fn room_for_chunks(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        acquire(&self.exchanges, SHARES_OF_CHUNKS.min(self.exchanges_max)).await
+    }
+
+    /// Takes the share of one document that has to be read before the request it comes with can be decided about.
+    ///
+    /// # Errors
+    /// As [`room`](Self::room).
+    pub async fn document_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        acquire(&self.documents, 1).await
     }
 
     /// Takes the share of one spooled body. These have a small budget of their own: spooling happens before S3 has seen
@@ -126,7 +158,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// # Errors
     /// As [`room`](Self::room).
     pub async fn spool_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.spools).await
+        acquire(&self.spools, 1).await
     }
 
     /// Takes the share of a request head that did not come in one piece, if one is left.
@@ -259,11 +291,19 @@ impl Drop for ParsedHeads<'_> {
     }
 }
 
-async fn acquire(semaphore: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
-    if let Ok(permit) = semaphore.try_acquire() {
+/// Shares of exchanges that an upload with signed chunks takes, its own included.
+const SHARES_OF_CHUNKS: u32 = 1 + limits::SIGNED_CHUNKS_HELD_BYTES.div_ceil(limits::EXCHANGE_BYTES_MAX) as u32;
+
+/// How many parts of `each` bytes there are in `bytes`: one at least.
+fn shares(bytes: usize, each: usize) -> u32 {
+    (bytes / each.max(1)).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize)) as u32
+}
+
+async fn acquire(semaphore: &Semaphore, shares: u32) -> Result<SemaphorePermit<'_>, Failure> {
+    if let Ok(permit) = semaphore.try_acquire_many(shares) {
         return Ok(permit);
     }
-    match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire()).await {
+    match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire_many(shares)).await {
         Some(Ok(permit)) => Ok(permit),
         _ => Err(Failure::Overloaded),
     }

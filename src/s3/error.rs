@@ -11,13 +11,15 @@ pub const HOST_ID: &str = "filmgate";
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorBody<'a> {
     /// A code SDKs know.
-    pub code: &'static str,
+    pub code: &'a str,
     /// What an artist can act on.
     pub message: &'a str,
     /// The path as received. A query in it is cut off: it would carry the signature back.
     pub resource: &'a [u8],
-    /// The gate's own id of the request, also in its log.
+    /// The id of the request, also in the log of whoever gave it.
     pub request_id: &'a str,
+    /// Who answers: [`HOST_ID`], unless this is said for S3.
+    pub host_id: &'a str,
     /// More elements, by name.
     pub details: &'a [(&'static str, &'a str)],
 }
@@ -35,7 +37,7 @@ impl ErrorBody<'_> {
         }
         element(out, "Resource", &String::from_utf8_lossy(path));
         element(out, "RequestId", self.request_id);
-        element(out, "HostId", HOST_ID);
+        element(out, "HostId", self.host_id);
         out.extend_from_slice(b"</Error>");
     }
 }
@@ -96,7 +98,8 @@ mod tests {
 
     fn written(message: &str, resource: &[u8]) -> String {
         let mut out = b"kept ".to_vec();
-        ErrorBody { code: "SlowDown", message, resource, request_id: "F00D", details: &[] }.write(&mut out);
+        ErrorBody { code: "SlowDown", message, resource, request_id: "F00D", host_id: HOST_ID, details: &[] }
+            .write(&mut out);
         String::from_utf8(out).unwrap().strip_prefix("kept ").unwrap().to_owned()
     }
 

@@ -104,16 +104,8 @@ fn read_credential(name: &str) -> Result<String, String> {
 
 /// The one line of the file at `path`, which nobody else may read.
 fn read(path: &Path, owner: Owner) -> Result<String, String> {
-    let file = File::open(path).map_err(|error| because(path, &error))?;
-    let found = file.metadata().map_err(|error| because(path, &error))?;
+    let (file, _) = open(path, owner)?;
     let shown = path.display();
-    if !found.is_file() {
-        return Err(format!("{shown} is no ordinary file"));
-    }
-    let open = if owner == Owner::Alone { 0o077 } else { 0o007 };
-    if found.mode() & open != 0 {
-        return Err(format!("{shown} holds a secret and is open to its group or to others; run chmod go= {shown}"));
-    }
     // All at once, so that no half-grown copy stays behind.
     let mut bytes = Vec::with_capacity(limits::SECRET_FILE_BYTES_MAX + 1);
     let wanted = limits::SECRET_FILE_BYTES_MAX as u64 + 1;
@@ -133,6 +125,30 @@ fn read(path: &Path, owner: Owner) -> Result<String, String> {
         return Err(format!("{shown} holds more than one word, or something that is no text; write the secret alone"));
     }
     String::from_utf8(bytes).map_err(|_| format!("{shown} is no text"))
+}
+
+/// Opens a file that holds a secret, and says how long it is.
+fn open(path: &Path, owner: Owner) -> Result<(File, u64), String> {
+    let file = File::open(path).map_err(|error| because(path, &error))?;
+    let found = file.metadata().map_err(|error| because(path, &error))?;
+    let shown = path.display();
+    if !found.is_file() {
+        return Err(format!("{shown} is no ordinary file"));
+    }
+    let open = if owner == Owner::Alone { 0o077 } else { 0o007 };
+    if found.mode() & open != 0 {
+        return Err(format!("{shown} holds a secret and is open to its group or to others; run chmod go= {shown}"));
+    }
+    Ok((file, found.len()))
+}
+
+/// What is wrong with a file that holds a secret, whatever is in it: it cannot be read, or others can read it as well.
+#[must_use]
+pub fn secret_file_problem(path: &Path) -> Option<String> {
+    match open(path, Owner::Alone) {
+        Ok((_, 0)) => Some(format!("{} is empty", path.display())),
+        outcome => outcome.err(),
+    }
 }
 
 fn because(path: &Path, error: &io::Error) -> String {

@@ -26,6 +26,12 @@ impl Token {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is `given`, in a time that does not tell how far the two agree.
+    #[must_use]
+    pub fn is(&self, given: &[u8]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(self.0.as_bytes(), given).is_ok()
+    }
 }
 
 impl fmt::Debug for Token {
@@ -52,11 +58,14 @@ impl Credentials {
     /// Whether both are the same for S3, whatever their generation.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let tokens = [self, other].map(|one| one.token.as_ref().map_or("", Token::as_str).as_bytes());
+        let has_same_token = match (&self.token, &other.token) {
+            (Some(one), Some(other)) => one.is(other.as_str().as_bytes()),
+            (one, other) => one.is_none() && other.is_none(),
+        };
         self.access_key == other.access_key
             && self.expires == other.expires
             && self.secret.is(&other.secret)
-            && aws_lc_rs::constant_time::verify_slices_are_equal(tokens[0], tokens[1]).is_ok()
+            && has_same_token
     }
 }
 

@@ -1,10 +1,7 @@
 //! The secrets of the clients who sign, found by their access keys.
 
-use std::fmt;
-
-use zeroize::Zeroizing;
-
 use crate::policy::identity::ClientId;
+use crate::sign::credentials::Token;
 use crate::sign::key::Secret;
 
 /// One client's key.
@@ -19,26 +16,17 @@ pub struct Entry {
     token: Option<Token>,
 }
 
-/// A session token. Wiped when it is dropped; `Debug` shows nothing of it.
-struct Token(Zeroizing<String>);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token(..)")
-    }
-}
-
 impl Entry {
     /// A key; with `token`, which is taken over, requests must carry that session token.
     #[must_use]
     pub fn new(name: String, client: ClientId, secret: Secret, token: Option<String>) -> Self {
-        Self { name, client, secret, token: token.map(|token| Token(Zeroizing::new(token))) }
+        Self { name, client, secret, token: token.map(Token::new) }
     }
 
     /// The session token of the key.
     #[must_use]
     pub fn token(&self) -> Option<&[u8]> {
-        self.token.as_ref().map(|Token(token)| token.as_bytes())
+        self.token.as_ref().map(|token| token.as_str().as_bytes())
     }
 
     /// Whether `given` is the token of the key, in a time that does not tell how far they agree. A key without token
@@ -47,9 +35,7 @@ impl Entry {
     pub fn has_token(&self, given: Option<&[u8]>) -> bool {
         match (&self.token, given) {
             (None, None) => true,
-            (Some(Token(token)), Some(given)) => {
-                aws_lc_rs::constant_time::verify_slices_are_equal(token.as_bytes(), given).is_ok()
-            }
+            (Some(token), Some(given)) => token.is(given),
             _ => false,
         }
     }

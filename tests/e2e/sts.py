@@ -2,6 +2,7 @@
 
 import datetime
 import http.server
+import json
 import re
 import secrets
 import socket
@@ -28,7 +29,7 @@ class Asked:
 
 
 class TokenService:
-    """`AssumeRole` over TLS. Credentials live for `seconds`; while `failing` is set it answers that (status, code)."""
+    """`AssumeRole` and its like over TLS. Credentials live for `seconds`; while `failing` is set it answers that (status, code)."""
 
     def __init__(self, identity, callers: list[Key], strict=None):
         self.callers = {key.id: key for key in callers}
@@ -84,7 +85,7 @@ class TokenService:
                 text = f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>no</Message></Error>"
                 text += "<RequestId>r</RequestId></ErrorResponse>"
             else:
-                status, text = 200, self._credentials()
+                status, text = 200, self._credentials(parameters["Action"])
         data = text.encode()
         handler.send_response(status)
         handler.send_header("Content-Type", "text/xml")
@@ -92,16 +93,16 @@ class TokenService:
         handler.end_headers()
         handler.wfile.write(data)
 
-    def _credentials(self) -> str:
+    def _credentials(self, action: str) -> str:
         key = self.issue()
         end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=self.seconds)
         return (
-            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+            f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><{action}Result><Credentials>'
             f"<AccessKeyId>{key.id}</AccessKeyId><SecretAccessKey>{key.secret}</SecretAccessKey>"
             f"<SessionToken>{key.token}</SessionToken><Expiration>{end:%Y-%m-%dT%H:%M:%SZ}</Expiration></Credentials>"
             "<AssumedRoleUser><Arn>arn:aws:sts::000000000000:assumed-role/r/s</Arn><AssumedRoleId>A:s</AssumedRoleId>"
-            "</AssumedRoleUser></AssumeRoleResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>"
-            "</AssumeRoleResponse>"
+            f"</AssumedRoleUser></{action}Result><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata>"
+            f"</{action}Response>"
         )
 
     def _judge(self, handler, body: bytes, parameters: dict) -> Asked:
@@ -123,11 +124,48 @@ class TokenService:
         return Asked(parameters, identity, token, expected == signature and token == key.token)
 
 
+class Answers:
+    """Answers plain HTTP as `answer(method, path, fields)` says, by a status and a document or text."""
+
+    def __init__(self, answer):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self):
+                status, said = answer(self.command, self.path, self.headers)
+                data = (said if isinstance(said, str) else json.dumps(said)).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "text/plain" if isinstance(said, str) else "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                if self.command == "PUT":
+                    self.send_header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_PUT = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 class Tunnel:
     """A CONNECT proxy: every name leads to one port of this machine, as a studio's DNS would have it."""
 
     def __init__(self, port: int):
         self.port = port
+        self.asked: list[str] = []
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -154,6 +192,7 @@ class Tunnel:
                 client.close()
                 return
             head += more
+        self.asked.append(head.split(b" ")[1].decode())
         client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         server = socket.create_connection(("127.0.0.1", self.port))
         for sock in (client, server):

@@ -239,6 +239,59 @@ def chunks_to_media():
     return forge.chunks(raw)
 
 
+def test_a_region_is_remembered_once_something_was_served_from_there(begin, service):
+    service.strict.regions.add(ELSEWHERE)
+    gate = begin()
+    further = Injected("301 Moved Permanently", "PermanentRedirect", (("x-amz-bucket-region", "ap-south-1"),))
+    service.strict.injected = [REDIRECTS["301"], further]
+    assert ask(gate).status == 503
+    assert ask(gate).status == 200
+    assert [verdict.region for verdict in service.strict.verdicts] == [REGION, ELSEWHERE, REGION]
+    service.strict.verdicts.clear()
+    service.strict.injected = [REDIRECTS["400"]]
+    assert [ask(gate).status for _ in range(2)] == [200, 200]
+    assert [verdict.region for verdict in service.strict.verdicts] == [REGION, ELSEWHERE, ELSEWHERE]
+    assert gate.output().count("the bucket is in another region") == 1
+
+
+ROLE = "arn:aws:sts::123456789012:assumed-role/FilmgateMedia/filmgate"
+
+
+def test_what_s3_says_of_the_gates_own_role_is_for_the_log_only(begin, service):
+    gate = begin()
+    assert ask(gate).status == 200
+    signed = f"<StringToSign>AWS4-HMAC-SHA256</StringToSign><AWSAccessKeyId>{service.issued[0].id}</AWSAccessKeyId>"
+    denial = f"User: {ROLE} is not authorized to perform: s3:GetObject on resource"
+    telling = [
+        Injected("403 Forbidden", "AccessDenied", message=denial),
+        Injected("403 Forbidden", "InvalidObjectState", extra=signed),
+        Injected("400 Bad Request", "KMS.DisabledException", message="arn:aws:kms:us-west-2:123456789012:key/1 is disabled"),
+        Injected("409 Conflict", "OperationAborted", message=f"by {service.issued[0].id}"),
+        Injected("403 Forbidden", "AccessDenied", message="x" * 100_000),
+    ]
+    with wire.Connection(gate.https, MEDIA, context=wire.client_context(verify=False)) as connection:
+        for injected in telling:
+            service.strict.injected = [injected]
+            connection.send(header(target=SHOT, host=MEDIA).data())
+            response = connection.response("GET")
+            assert response.status == int(injected.status[:3]), response
+            assert f"<Code>{injected.code}</Code>".encode() in response.body, response
+            assert b"<RequestId>R</RequestId>" in response.body
+            assert (response.get("x-amz-request-id"), response.get("content-type")) == ("R", "application/xml")
+            for word in ("arn:", "123456789012", "StringToSign", service.issued[0].id):
+                assert word.encode() not in response.head + response.body, response
+        plain = Injected("403 Forbidden", "AccessDenied", message="Access Denied")
+        service.strict.injected = [plain]
+        connection.send(header(target=SHOT, host=MEDIA).data())
+        assert connection.response("GET").body == plain.data().partition(b"\r\n\r\n")[2], "it says nothing of the gate"
+        service.strict.injected = [headless(telling[0])]
+        connection.send(header("HEAD", SHOT, host=MEDIA).data())
+        assert connection.response("HEAD").status == 403
+        connection.send(header(target=SHOT, host=MEDIA).data())
+        assert connection.response("GET").status == 200
+    poll("the reason in the log", lambda: ROLE in gate.output())
+
+
 def test_a_redirect_that_leads_nowhere_ends(begin, service):
     service.strict.regions.add(ELSEWHERE)
     gate = begin()

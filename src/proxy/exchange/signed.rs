@@ -8,8 +8,8 @@ use crate::access::AccessSink;
 use crate::buffer::Buffer;
 use crate::clock::{self, Deadline};
 use crate::http::body::Reader;
-use crate::http::framing::{self, RequestBody};
-use crate::http::head::ResponseHead;
+use crate::http::framing::{self, RequestBody, ResponseBody};
+use crate::http::head::{ResponseHead, Scan};
 use crate::limits;
 use crate::link::{Dial, Link};
 use crate::policy::identity::Presence;
@@ -17,6 +17,7 @@ use crate::policy::route::{Place, ReSign, Route};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::failure::{Failure, UpstreamFault};
 use crate::proxy::forward::Sending;
+use crate::proxy::identity::veil::{self, Veiled};
 use crate::proxy::identity::{Admitted, Asked, Identity, Needs, Verdict, form, judge};
 use crate::proxy::inspect::Inspection;
 use crate::proxy::refusal::Refused;
@@ -41,6 +42,14 @@ impl<'a> Admission<'a> {
     fn whole(admitted: Admitted<'a>) -> Box<Self> {
         Box::new(Self { admitted, body: None, _room: None })
     }
+}
+
+/// What a head was signed with.
+pub(super) struct SignedWith {
+    /// The generation of the credentials.
+    generation: u64,
+    /// The region, where the storage named it and has not served anything from there yet.
+    supposed: Option<String>,
 }
 
 /// How far a request has come on the way to its admission.
@@ -96,7 +105,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 if matches!(self.request.body, RequestBody::Length(length) if length > bytes_max as u64) {
                     return Err(Refused::Document(NotTaken::TooMuch("the XML is longer than it may be")).into());
                 }
-                let room = self.shard.spool_room().await?;
+                let room = self.shard.document_room().await?;
                 let body = self.read_body(bytes_max).await?;
                 let admitted = asked.decide(&self.request, Some(&body.data))?;
                 Ok(Box::new(Admission { admitted, body: Some(body), _room: Some(room) }))
@@ -148,7 +157,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         Ok(Box::new(Admission { admitted: found.admitted, body: Some(Box::new(body)), _room: None }))
     }
 
-    /// Writes and signs the head, and sets up what the body needs. Returns the generation of the credentials.
+    /// Writes and signs the head, and sets up what the body needs.
     pub(super) fn write_signed(
         &self,
         out: &mut Buffer,
@@ -156,53 +165,77 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         sending: Sending,
         holds_back: bool,
         upload: &mut Upload<'_>,
-    ) -> Result<u64, Failure> {
+    ) -> Result<SignedWith, Failure> {
+        let supposed = self.identity()?.supposed(admitted.place.bucket);
         let (generation, chain) = self.identity()?.write(out, &self.request, admitted, sending, holds_back)?;
         let inspector = admitted.inspector(&self.request, chain)?;
         let is_chunked = sending == Sending::Chunked;
         upload.inspection = inspector.map(|by| Box::new(Inspection { by, is_chunked }));
-        Ok(generation)
+        Ok(SignedWith { generation, supposed })
     }
 
-    /// Whether an answer may be about the gate's own signature. Others prove the credentials good.
-    pub(super) fn is_judged(&self, admitted: &Admitted<'_>, generation: u64, status: u16) -> bool {
+    /// Whether an answer has to be looked at, because it may be about the gate's own signature or speak of its identity.
+    /// What is not about the signature proves the credentials good, and the region right.
+    pub(super) fn is_judged(&self, admitted: &Admitted<'_>, with: &SignedWith, status: u16) -> bool {
         let is_telling = judge::is_telling(status);
+        self.settle(admitted, with, !is_telling);
         if !is_telling
             && admitted.is_authorized()
             && let Ok(identity) = self.identity()
         {
-            identity.prove(admitted.resign, generation);
+            identity.prove(admitted.resign, with.generation);
         }
-        is_telling
+        is_telling || status >= 400
     }
 
-    /// Looks at an answer that may be about the gate's own signature. Returns the region the bucket is in, when the request
-    /// has to be signed for another one.
+    /// Ends the supposition that a request was signed with, if it was.
+    pub(super) fn settle(&self, admitted: &Admitted<'_>, with: &SignedWith, is_right: bool) {
+        if let (Some(region), Some(bucket), Ok(identity)) = (&with.supposed, admitted.place.bucket, self.identity())
+            && identity.settle(bucket, region, is_right)
+        {
+            tracing::warn!(
+                bucket = bucket.name,
+                region,
+                "the storage says that the bucket is in another region; write it into the route"
+            );
+        }
+    }
+
+    /// Looks at an answer that may be about the gate's own signature or speak of its identity. Returns the region the bucket
+    /// is in, when the request has to be signed for another one.
     ///
     /// # Errors
     /// When the answer is not for the client.
     pub(super) async fn judge(
         &self,
         admitted: &Admitted<'_>,
-        generation: u64,
+        with: &SignedWith,
         lease: &Lease<D::Link>,
         received: &mut Received,
-        head: &ResponseHead,
+        head: &mut ResponseHead,
+        story: &Story,
     ) -> Result<Option<String>, Failure> {
+        let generation = with.generation;
         let block = &received.buffer.filled()[..received.head_len];
-        let body = framing::response(head, block, self.request.method())
+        let framed = framing::response(head, block, self.request.method())
             .map_err(|_| UpstreamFault::Malformed("the length of its response is ambiguous"))?;
-        self.await_error(lease, received, body.into()).await;
+        let is_whole = self.await_error(lease, received, framed.into()).await;
         let (block, raw) = received.buffer.filled().split_at(received.head_len);
-        let body = &plain(body.into(), raw)[..];
+        let body = &plain(framed.into(), raw)[..];
         let identity = self.identity()?;
-        let region = identity.region_of(admitted.route, admitted.place.bucket);
-        let verdict = judge::judge(head.status, &head.fields, block, body, &region);
+        let signed_for = with.supposed.clone();
+        let signed_for = signed_for.unwrap_or_else(|| identity.region_of(admitted.route, admitted.place.bucket));
+        let verdict = judge::judge(head.status, &head.fields, block, body, &signed_for);
         match verdict {
-            Verdict::Passes => Ok(None),
-            Verdict::PassesInDoubt => {
-                if admitted.is_authorized() && !identity.is_proved(admitted.resign, generation) {
+            Verdict::Passes | Verdict::PassesInDoubt => {
+                if verdict == Verdict::PassesInDoubt
+                    && admitted.is_authorized()
+                    && !identity.is_proved(admitted.resign, generation)
+                {
                     identity.doubt(admitted.resign, generation);
+                }
+                if framed != ResponseBody::None {
+                    self.veil(admitted.resign, is_whole, received, head, story)?;
                 }
                 Ok(None)
             }
@@ -211,36 +244,73 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 Err(UpstreamFault::Revoked(code).into())
             }
             Verdict::Elsewhere(region) => {
-                let Some(bucket) = admitted.place.bucket.filter(|_| !region.is_empty()) else {
+                if region.is_empty() || admitted.place.bucket.is_none() {
                     return Err(UpstreamFault::Elsewhere(region).into());
-                };
-                if identity.learn(bucket, &region) {
-                    tracing::warn!(
-                        bucket = bucket.name,
-                        region,
-                        "the storage says that the bucket is in another region; write it into the route"
-                    );
                 }
                 Ok(Some(region))
             }
         }
     }
 
-    /// Waits until the beginning of an error body is here, as far as it comes. What it is to mean if it does not come is for
-    /// whoever passes it on to say.
-    async fn await_error(&self, lease: &Lease<D::Link>, received: &mut Received, reader: Reader) {
+    /// Lets requests for the bucket be signed for the region that the storage has named.
+    pub(super) fn suppose(&self, admitted: &Admitted<'_>, region: &str) {
+        if let (Some(bucket), Ok(identity)) = (admitted.place.bucket, self.identity()) {
+            identity.suppose(bucket, region);
+        }
+    }
+
+    /// Puts other words in the place of an answer that speaks of the gate's own identity, or may do so where it is not seen.
+    fn veil(
+        &self,
+        resign: &ReSign,
+        is_whole: bool,
+        received: &mut Received,
+        head: &mut ResponseHead,
+        story: &Story,
+    ) -> Result<(), Failure> {
+        let credentials = self.identity()?.credentials(resign);
+        let access_key = credentials.as_ref().map_or("", |credentials| &credentials.access_key);
+        let (block, raw) = received.buffer.filled().split_at(received.head_len);
+        let framed = framing::response(head, block, self.request.method()).unwrap_or(ResponseBody::UntilClose);
+        let body = plain(framed.into(), raw);
+        let is_coded = head.fields.get(block, "content-encoding").is_some();
+        if is_whole && !is_coded && !veil::names_identity(&body, access_key) {
+            return Ok(());
+        }
+        let token = credentials.as_ref().and_then(|credentials| credentials.token.as_ref());
+        let message = veil::said(&body, token.map(|token| token.as_str()));
+        let id = story.id().to_string();
+        tracing::warn!(id, status = head.status, message, "the storage refuses what the gate has signed");
+        let closes = !is_whole || !framing::keeps_alive(head.version, &head.fields, block);
+        let path = self.request.target.path();
+        let mut out = self.shard.buffers.take();
+        Veiled { head, block, body: &body, path, id: &id, closes }
+            .write(&mut out, access_key)
+            .map_err(|_| UpstreamFault::Malformed("its response head cannot be passed on"))?;
+        let head_len = Scan::default().feed(out.filled()).ok().flatten().unwrap_or(0);
+        head.parse_into(&out.filled()[..head_len])
+            .map_err(|_| UpstreamFault::Malformed("its response head cannot be passed on"))?;
+        (received.buffer, received.head_len) = (out, head_len);
+        Ok(())
+    }
+
+    /// Waits until the beginning of an error body is here, as far as it comes, and says whether that is all of it. What it is
+    /// to mean if it does not come is for whoever passes it on to say.
+    async fn await_error(&self, lease: &Lease<D::Link>, received: &mut Received, reader: Reader) -> bool {
         let until = Deadline::after(self.shard.timeouts.upstream_body);
         loop {
             let body = &received.buffer.filled()[received.head_len..];
-            let is_whole = reader.clone().skim(body).is_ok_and(|skim| skim.done);
-            if is_whole || body.len() >= limits::ERROR_BODY_BYTES_MAX || received.buffer.room() == 0 {
-                return;
+            let mut seen = reader.clone();
+            let is_whole = seen.skim(body).is_ok_and(|skim| skim.done && skim.consumed == body.len());
+            let is_broken = reader.clone().skim(body).is_err();
+            if is_whole || is_broken || body.len() >= limits::ERROR_BODY_BYTES_MAX || received.buffer.room() == 0 {
+                return is_whole;
             }
             let buffer = std::mem::replace(&mut received.buffer, Buffer::detached(0));
             let (result, buffer) = lease.wire().read(buffer, until).await;
             received.buffer = buffer;
             if !matches!(result, Ok(1..)) {
-                return;
+                return matches!(result, Ok(0)) && seen.at_end_of_stream().is_ok();
             }
         }
     }

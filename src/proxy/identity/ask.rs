@@ -359,6 +359,12 @@ impl Admitted<'_> {
         self.authorized.is_some()
     }
 
+    /// Whether chunks of the body are held until they are verified.
+    #[must_use]
+    pub fn holds_chunks(&self) -> bool {
+        self.payload.form().is_some_and(|form| form.is_signed)
+    }
+
     /// What looks at the body on its way, if anything has to. `ours` is where the gate's own signatures of chunks start.
     ///
     /// # Errors

@@ -260,12 +260,32 @@ fn a_bucket_that_moved_is_asked_for_in_its_region_and_no_other_bucket_is() {
     let identity = identity();
     let route = route();
     let Mode::ReSign(resign) = &route.mode else { unreachable!() };
-    identity.learn(&resign.buckets[1], "eu-west-1");
+    identity.suppose(&resign.buckets[1], "eu-west-1");
     let sent = outcome_with(&identity, &signed("GET", "/x.us-west-2.y/k", &[]), ANYWHERE).unwrap();
     assert!(sent.contains("Host: x.us-west-2.y.s3.eu-west-1.amazonaws.com\r\n"), "{sent}");
     assert!(sent.contains("/eu-west-1/s3/aws4_request"), "{sent}");
     let sent = outcome_with(&identity, &signed("GET", "/media/k", &[]), ANYWHERE).unwrap();
     assert!(sent.contains("Host: media.s3.us-west-2.amazonaws.com\r\n") && sent.contains("/us-west-2/s3/"), "{sent}");
+}
+
+#[test]
+fn a_region_is_remembered_once_something_was_served_from_there() {
+    let identity = identity();
+    let route = route();
+    let Mode::ReSign(resign) = &route.mode else { unreachable!() };
+    let bucket = &resign.buckets[0];
+    let region = || identity.region_of(&route, Some(bucket));
+    identity.suppose(bucket, "eu-west-1");
+    assert_eq!((identity.supposed(Some(bucket)).as_deref(), region().as_str()), (Some("eu-west-1"), "eu-west-1"));
+    assert!(!identity.settle(bucket, "eu-west-2", true), "nobody said that");
+    assert!(!identity.settle(bucket, "eu-west-1", false), "it is not there");
+    assert_eq!((identity.supposed(Some(bucket)), region().as_str()), (None, "us-west-2"));
+    identity.suppose(bucket, "eu-west-1");
+    assert!(identity.settle(bucket, "eu-west-1", true));
+    assert_eq!((identity.supposed(Some(bucket)), region().as_str()), (None, "eu-west-1"));
+    assert!(!identity.settle(bucket, "eu-west-1", false) && region() == "eu-west-1", "what is known is not supposed");
+    identity.suppose(bucket, "eu-west-1");
+    assert_eq!(identity.supposed(Some(bucket)), None, "that is no news");
 }
 
 #[test]

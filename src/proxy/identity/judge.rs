@@ -39,13 +39,14 @@ pub fn judge(status: u16, fields: &Fields, block: &[u8], body: &[u8], region: &s
     }
 }
 
-/// Whether an answer of this status has to be judged.
+/// Whether an answer of this status may be about the gate's own signature.
 #[must_use]
 pub fn is_telling(status: u16) -> bool {
     matches!(status, 301 | 302 | 307 | 308 | 400 | 403)
 }
 
-fn element<'a>(body: &'a [u8], open: &[u8], close: &[u8]) -> Option<&'a [u8]> {
+/// What stands between two tags.
+pub(super) fn element<'a>(body: &'a [u8], open: &[u8], close: &[u8]) -> Option<&'a [u8]> {
     let start = body.windows(open.len()).position(|window| window == open)? + open.len();
     let rest = &body[start..];
     let end = rest.windows(close.len()).position(|window| window == close)?;
