@@ -47,7 +47,7 @@ class Outcome:
 class Container:
     """systemd-nspawn with the root unpacked for this one run, and no network but its own loopback."""
 
-    RUN_SECONDS = 400
+    RUN_SECONDS = 600
     BOOT_SECONDS = 90
 
     def __init__(self, root: Path, cargo: Path):
