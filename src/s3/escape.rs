@@ -132,7 +132,9 @@ fn recode(raw: &[u8], plus: u8, slash: Slash, out: &mut Vec<u8>) {
     let kept = kept(slash);
     out.reserve(raw.len());
     let (mut run, mut at) = (0, 0);
-    while let Some(plain) = raw[at..].iter().position(|byte| !kept[usize::from(*byte)]) {
+    loop {
+        at += plain_len(&raw[at..]);
+        let Some(plain) = raw[at..].iter().position(|byte| !kept[usize::from(*byte)]) else { break };
         at += plain;
         let (meant, length) = match raw[at..] {
             [b'%', high, low, ..] if digit(high).is_some() && digit(low).is_some() => {
@@ -157,6 +159,18 @@ fn recode(raw: &[u8], plus: u8, slash: Slash, out: &mut Vec<u8>) {
         run = at;
     }
     out.extend_from_slice(&raw[run..]);
+}
+
+/// Bytes at the front of which none is escaped in any place, in steps of what the processor looks at together.
+fn plain_len(text: &[u8]) -> usize {
+    const STEP: usize = 16;
+    let is_plain = |byte: &u8| {
+        let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let is_digit = byte.wrapping_sub(b'0') < 10;
+        is_letter | is_digit | (*byte == b'-') | (*byte == b'.') | (*byte == b'_')
+    };
+    let is_plain_step = |step: &&[u8; STEP]| step.iter().fold(true, |all, byte| all & is_plain(byte));
+    text.as_chunks::<STEP>().0.iter().take_while(is_plain_step).count() * STEP
 }
 
 fn escape(byte: u8, out: &mut Vec<u8>) {

@@ -288,7 +288,7 @@ fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSe
             return Err(Unknown::new(&pair.decoded_name(), Why::NotKnown));
         }
         // Most parameters of a link are those of its signature, in the spelling of AWS.
-        if SIGNATURE_PARAMETERS.iter().any(|known| pair.name == known.as_bytes()) {
+        if known::signs(pair.name) {
             continue;
         }
         let name = pair.decoded_name();

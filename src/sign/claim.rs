@@ -131,8 +131,16 @@ fn place_of(pair: Pair<'_>) -> Option<usize> {
     if !matches!(pair.name.first(), Some(b'X' | b'x' | b'%')) {
         return None;
     }
-    let exact = PARAMETERS.iter().position(|name| pair.name == name.as_bytes());
-    exact.or_else(|| PARAMETERS.iter().position(|name| pair.is_like(name)))
+    match pair.name {
+        b"X-Amz-Algorithm" => Some(ALGORITHM_AT),
+        b"X-Amz-Credential" => Some(CREDENTIAL_AT),
+        b"X-Amz-Date" => Some(DATE_AT),
+        b"X-Amz-Expires" => Some(EXPIRES_AT),
+        b"X-Amz-SignedHeaders" => Some(NAMES_AT),
+        b"X-Amz-Signature" => Some(SIGNATURE_AT),
+        b"X-Amz-Security-Token" => Some(TOKEN_AT),
+        _ => PARAMETERS.iter().position(|name| pair.is_like(name)),
+    }
 }
 
 /// The parameters of a query that sign it.

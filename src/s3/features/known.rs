@@ -88,6 +88,20 @@ pub(super) const SIGNATURE_PARAMETERS: &[&str] = &[
     "X-Amz-Content-Sha256",
 ];
 
+/// Whether a parameter is one of [`SIGNATURE_PARAMETERS`], in their spelling.
+pub(super) fn signs(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"X-Amz-Algorithm"
+            | b"X-Amz-Credential"
+            | b"X-Amz-Date"
+            | b"X-Amz-Expires"
+            | b"X-Amz-SignedHeaders"
+            | b"X-Amz-Signature"
+            | b"X-Amz-Security-Token"
+    )
+}
+
 /// `x-id` is how SDKs repeat the operation's name; S3 ignores it.
 pub(super) const ANY_PARAMETERS: &[(&str, FeatureSet)] = &[("x-id", NONE), ("encoding-type", NONE)];
 
