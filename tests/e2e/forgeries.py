@@ -184,7 +184,9 @@ def scopes():
     yield "replayed-after-a-year", lambda: header(date=ago(-365 * DAY)), *skewed
     yield "from-the-future", lambda: header(date="99991231T235959Z"), *skewed
     yield "put-replayed-after-an-hour", lambda: put(date=ago(-3600)), *skewed
-    yield "date-moved", lambda: header(date=ago(-3600)).but("x-amz-date", ago()), {400, 403}, "SignatureDoesNotMatch"
+    # In the first hour of a day the scope is seen first to be of another one.
+    moved = {"SignatureDoesNotMatch", "AuthorizationHeaderMalformed"}
+    yield "date-moved", lambda: header(date=ago(-3600)).but("x-amz-date", ago()), {400, 403}, moved
     yield "no-date", lambda: header().without("x-amz-date"), 403, "AccessDenied"
     yield (
         "only-http-date",

@@ -55,12 +55,13 @@ class Injected:
     delay: float = 0.0
     unread: bool = False
     message: str = "m"
+    surplus: bytes = b""
 
     def data(self) -> bytes:
         body = f"<?xml version='1.0'?><Error><Code>{self.code}</Code><Message>{self.message}</Message>{self.extra}</Error>".encode()
         lines = [f"HTTP/1.1 {self.status}", "Content-Type: application/xml", "x-amz-request-id: R"]
         lines += [f"{name}: {value}" for name, value in self.fields] + [f"Content-Length: {len(body)}", "", ""]
-        return "\r\n".join(lines).encode() + body
+        return "\r\n".join(lines).encode() + body + self.surplus
 
 
 class Strict(Upstream):

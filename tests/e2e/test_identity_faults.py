@@ -292,6 +292,19 @@ def test_what_s3_says_of_the_gates_own_role_is_for_the_log_only(begin, service):
     poll("the reason in the log", lambda: ROLE in gate.output())
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_an_error_with_more_than_its_body_is_not_waited_for(begin, service, method):
+    gate = begin()
+    assert ask(gate).status == 200
+    # To a HEAD all of the body is more.
+    service.strict.injected = [Injected("404 Not Found", "NoSuchKey", surplus=b"more")]
+    began = time.monotonic()
+    response = ask(gate, header(method, SHOT, host=MEDIA))
+    assert (response.status, time.monotonic() - began < 5) == (404, True)
+    assert not response.body.endswith(b"more")
+    assert ask(gate).status == 200
+
+
 def test_a_redirect_that_leads_nowhere_ends(begin, service):
     service.strict.regions.add(ELSEWHERE)
     gate = begin()

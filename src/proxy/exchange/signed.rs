@@ -278,10 +278,12 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
             return Ok(());
         }
         let token = credentials.as_ref().and_then(|credentials| credentials.token.as_ref());
-        let message = veil::said(&body, token.map(|token| token.as_str()));
+        // As a field: a message that repeats a client's key would stand beside the gate's own fields as if it were some.
+        let said = veil::said(&body, token.map(|token| token.as_str()));
         let id = story.id().to_string();
-        tracing::warn!(id, status = head.status, message, "the storage refuses what the gate has signed");
-        let closes = !is_whole || !framing::keeps_alive(head.version, &head.fields, block);
+        tracing::warn!(id, status = head.status, said, "the storage refuses what the gate has signed");
+        let is_the_last = framed == ResponseBody::UntilClose;
+        let closes = !is_whole || is_the_last || !framing::keeps_alive(head.version, &head.fields, block);
         let path = self.request.target.path();
         let mut out = self.shard.buffers.take();
         Veiled { head, block, body: &body, path, id: &id, closes }
@@ -301,10 +303,13 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         loop {
             let body = &received.buffer.filled()[received.head_len..];
             let mut seen = reader.clone();
-            let is_whole = seen.skim(body).is_ok_and(|skim| skim.done && skim.consumed == body.len());
-            let is_broken = reader.clone().skim(body).is_err();
-            if is_whole || is_broken || body.len() >= limits::ERROR_BODY_BYTES_MAX || received.buffer.room() == 0 {
-                return is_whole;
+            let Ok(skim) = seen.skim(body) else { return false };
+            if skim.done {
+                // More than that is for nobody.
+                return skim.consumed == body.len();
+            }
+            if body.len() >= limits::ERROR_BODY_BYTES_MAX || received.buffer.room() == 0 {
+                return false;
             }
             let buffer = std::mem::replace(&mut received.buffer, Buffer::detached(0));
             let (result, buffer) = lease.wire().read(buffer, until).await;
