@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             Ok(options) => run(options, &config),
             Err(code) => code,
         },
-        Command::Check { config } => cli::check(&config),
+        Command::Check { config, to_start } => cli::check(&config, to_start),
         Command::Presign(arguments) => presign::run(&arguments),
         Command::Policy { ask } => cli::policy(ask),
         Command::PrintDefault => cli::print_default(),

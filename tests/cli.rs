@@ -182,3 +182,33 @@ fn a_build_without_the_demo_says_how_to_get_it_and_exits_with_2() {
     assert_eq!(output.status.code(), Some(2));
     assert!(err(&output).contains("--features demo"), "{}", err(&output));
 }
+
+#[test]
+fn check_to_start_refuses_what_a_start_refuses_and_asks_nothing_of_ports() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(["s3-proxy.mystudio.com".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    std::fs::write(at("chain.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(at("key.pem"), key.serialize_pem()).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = format!("https = [\"127.0.0.1:0\"]\nhttp = [\"{}\"]\nadmin = \"off\"", taken.local_addr().unwrap());
+    let tls = format!("[tls]\ncertificate = {:?}\nprivate-key = {:?}", at("chain.pem"), at("key.pem"));
+    let text = PLAIN.replace("https = []\nhttp = [\"127.0.0.1:8080\"]", &format!("{listen}\n{tls}"));
+    let asked = |text: &str, extra: &[&str]| {
+        std::fs::write(at("gate.toml"), text).unwrap();
+        let asked = filmgate(&[&["check", "--config", &at("gate.toml")], extra].concat());
+        (asked.status.code(), err(&asked))
+    };
+    let (status, said) = asked(&text, &[]);
+    assert!(status == Some(2) && said.contains("expired"), "{said}");
+    let (status, said) = asked(&text, &["--to-start"]);
+    assert!(status == Some(0) && said.contains("warning: ") && said.contains("expired"), "{said}");
+    assert!(!said.contains("cannot listen"), "{said}");
+    let plain = text.replace("https = [\"127.0.0.1:0\"]", "https = []").replace(&tls, "");
+    assert!(asked(&plain, &[]).1.contains("cannot listen"), "what it would have said");
+    for broken in [text.replace("key.pem", "gone.pem"), text.replace("region =", "regoin =")] {
+        assert_eq!(asked(&broken, &["--to-start"]).0, Some(2));
+    }
+}

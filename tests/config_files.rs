@@ -169,9 +169,9 @@ fn a_file_with_a_secret_must_be_there_and_closed_to_others() {
     for (name, content, mode, fragment) in [
         ("closed", "secret", 0o600, None),
         ("read-only", "secret", 0o400, None),
-        ("group", "secret", 0o640, Some("chmod go=")),
-        ("others", "secret", 0o604, Some("chmod go=")),
-        ("writable", "secret", 0o620, Some("chmod go=")),
+        ("group", "secret", 0o660, Some("chmod 640")),
+        ("others", "secret", 0o604, Some("chmod 640")),
+        ("writable", "secret", 0o620, Some("chmod 640")),
         ("empty", "", 0o600, Some("is empty")),
     ] {
         let file = write(at, name, content.as_bytes(), mode);

@@ -254,8 +254,8 @@ fn secrets_are_read_from_files_that_nobody_else_may_read() {
     assert!(entry.has_token(Some(b"tok")) && !entry.has_token(None) && entry.name == "farm");
     assert!(!format!("{keyring:?}").contains("hush"));
     let rows = [
-        (write("group", "hush", 0o640), "run chmod go= "),
-        (write("world", "hush", 0o604), "run chmod go= "),
+        (write("group", "hush", 0o660), "chmod 640 "),
+        (write("world", "hush", 0o604), "chmod 640 "),
         (write("empty", "", 0o600), "is empty"),
         (write("newline", "\n", 0o600), "is empty"),
         (write("words", "a b\n", 0o600), "more than one word"),

@@ -94,7 +94,7 @@ _filmgate() {
             return 0
             ;;
         filmgate__subcmd__check)
-            opts="-h --config --help"
+            opts="-h --config --to-start --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -36,6 +36,7 @@ complete -c filmgate -n "__fish_filmgate_needs_command" -f -a "help" -d 'Print t
 complete -c filmgate -n "__fish_filmgate_using_subcommand run" -l config -d 'Configuration file' -r -F
 complete -c filmgate -n "__fish_filmgate_using_subcommand run" -s h -l help -d 'Print help'
 complete -c filmgate -n "__fish_filmgate_using_subcommand check" -l config -d 'Configuration file' -r -F
+complete -c filmgate -n "__fish_filmgate_using_subcommand check" -l to-start -d 'Refuse only what `run` would refuse, and leave ports alone: for scripts, as the user of the service'
 complete -c filmgate -n "__fish_filmgate_using_subcommand check" -s h -l help -d 'Print help'
 complete -c filmgate -n "__fish_filmgate_using_subcommand print-default" -s h -l help -d 'Print help'
 complete -c filmgate -n "__fish_filmgate_using_subcommand presign" -l config -d 'Configuration file' -r -F

@@ -37,21 +37,22 @@ pub fn load(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
 /// # Errors
 /// Every problem of the text, or else of the files.
 pub fn examine(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
-    examine_with(text, Severity::Error)
+    examine_with(text, probe::probe)
 }
 
-/// As [`examine`], for a gate that is about to start. It serves with certificates that have all expired, as nginx and HAProxy
-/// do: clients that look refuse it either way, and those that do not had better not lose it at midnight.
+/// As [`examine`], for a gate that is about to start, or to serve by it. It serves with certificates that have all expired, as
+/// nginx and HAProxy do: clients that look refuse it either way, and those that do not had better not lose it at midnight. And
+/// it has to be able to write the access log, whose file is made.
 ///
 /// # Errors
 /// As [`examine`], but for that.
 pub fn examine_to_start(text: &str) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
-    examine_with(text, Severity::Warning)
+    examine_with(text, probe::probe_to_start)
 }
 
-fn examine_with(text: &str, all_expired: Severity) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
+fn examine_with(text: &str, probe: impl Fn(&Options) -> Vec<Problem>) -> Result<(Options, Vec<Problem>), Vec<Problem>> {
     let (options, mut problems) = load(text)?;
-    problems.extend(probe::probe_with(&options, all_expired).into_iter().map(|problem| located(text, problem)));
+    problems.extend(probe(&options).into_iter().map(|problem| located(text, problem)));
     problems.sort_by_key(|problem| problem.line.unwrap_or(usize::MAX));
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         Err(problems)

@@ -41,6 +41,9 @@ pub enum Command {
         /// Configuration file
         #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
         config: PathBuf,
+        /// Refuse only what `run` would refuse, and leave ports alone: for scripts, as the user of the service
+        #[arg(long)]
+        to_start: bool,
     },
     /// Print a commented configuration with every key and its default
     PrintDefault,
@@ -108,12 +111,13 @@ fn told(read: Result<(Options, Vec<String>), Vec<String>>) -> Result<Options, Ex
     }
 }
 
-/// The options of the file at `path`, and warnings, a line each.
+/// The options of the file at `path` for a gate that runs, and warnings, a line each. What a start takes it takes as well:
+/// a certificate that has ended must not keep anything else from being changed.
 ///
 /// # Errors
 /// Every problem, a line each.
 pub fn reread(path: &Path) -> Result<(Options, Vec<String>), Vec<String>> {
-    read(path, check::examine)
+    read(path, check::examine_to_start)
 }
 
 type Examined = Result<(Options, Vec<Problem>), Vec<Problem>>;
@@ -128,15 +132,20 @@ fn read(path: &Path, examine: impl Fn(&str) -> Examined) -> Result<(Options, Vec
     }
 }
 
-/// `filmgate check`.
+/// `filmgate check`; `to_start` refuses what a start would refuse and no more.
 #[must_use]
-pub fn check(path: &Path) -> ExitCode {
-    let options = match told(reread(path)) {
+pub fn check(path: &Path, to_start: bool) -> ExitCode {
+    let examine = if to_start { check::examine_to_start } else { check::examine };
+    let options = match told(read(path, examine)) {
         Ok(options) => options,
         Err(code) => return code,
     };
     let text = std::fs::read_to_string(path).unwrap_or_default();
-    let findings = check::standing_of(&text, preflight::everything(&options, clock::now().wall));
+    let mut findings = preflight::everything(&options, clock::now().wall);
+    if !to_start {
+        findings.extend(preflight::ports(&options));
+    }
+    let findings = check::standing_of(&text, findings);
     complain(&listing(path, &findings));
     say(&format!("{}: ok\n{}", path.display(), summary(&options)))
 }

@@ -245,7 +245,7 @@ pub const KEYS: &[Key] = &[
          without a signature: it needs addresses or certificate-names, may present links that somebody else signed, and\n\
          may get and put objects only.",
     ),
-    example("client[].secret-file", r#""/etc/filmgate/clients/render-farm""#, "The key's secret; chmod go= the file."),
+    example("client[].secret-file", r#""/etc/filmgate/clients/render-farm""#, "Its secret; root:filmgate, mode 0640."),
     choice("client[].secret-credential", r#""render-farm""#, "Instead of secret-file: a credential systemd loads."),
     choice(
         "client[].session-token-file",

@@ -3,12 +3,13 @@
 use std::env;
 use std::fs;
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use super::{Problem, Severity};
 use crate::clock;
 use crate::creds::{self, CredentialOptions, Source};
+use crate::net::runtime;
 use crate::server::{AccessLog, Options, clients};
 use crate::tls::certificate::Certificate;
 use crate::tls::config::{self, Identity, ServerOptions, TlsConfigError};
@@ -23,8 +24,19 @@ pub fn probe(options: &Options) -> Vec<Problem> {
     probe_with(options, Severity::Error)
 }
 
+/// As [`probe`], for whoever is to serve by them.
+pub(super) fn probe_to_start(options: &Options) -> Vec<Problem> {
+    let mut problems = probe_with(options, Severity::Warning);
+    if let AccessLog::File(path) = &options.access_log
+        && problems.iter().all(|problem| problem.severity == Severity::Warning)
+    {
+        note(&mut problems, "access-log.file", can_write(path));
+    }
+    problems
+}
+
 /// As [`probe`]; `all_expired` is how bad it is when no certificate is good any more.
-pub(super) fn probe_with(options: &Options, all_expired: Severity) -> Vec<Problem> {
+fn probe_with(options: &Options, all_expired: Severity) -> Vec<Problem> {
     let mut problems = Vec::new();
     if let Some(tls) = &options.tls {
         for (index, identity) in tls.identities.iter().enumerate() {
@@ -213,4 +225,18 @@ fn can_hold_file(path: &Path) -> Result<(), String> {
     }
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if parent.is_dir() { Ok(()) } else { Err(format!("the directory {} does not exist", parent.display())) }
+}
+
+/// Root can write anywhere, and a file that it makes is one that the service cannot write.
+fn can_write(path: &Path) -> Result<(), String> {
+    if runtime::effective_ids().0 == 0 {
+        return Ok(());
+    }
+    let opened = fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path);
+    opened.map(drop).map_err(|error| {
+        let path = path.display();
+        format!(
+            "{path} cannot be written by the user the gate runs as: {error}; the service may write to /var/log/filmgate"
+        )
+    })
 }

@@ -49,6 +49,12 @@ pub fn monotonic_usec() -> u64 {
     sys::monotonic_usec()
 }
 
+/// The user and the group that the kernel takes this process for.
+#[must_use]
+pub fn effective_ids() -> (u32, u32) {
+    sys::effective_ids()
+}
+
 /// Descriptors this process may have open once the limit is [raised](raise_descriptor_limit).
 ///
 /// # Errors

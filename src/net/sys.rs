@@ -415,6 +415,12 @@ pub(super) fn raise_descriptor_limit() -> io::Result<u64> {
     }
 }
 
+/// The effective user and group (credentials(7)).
+pub(super) fn effective_ids() -> (u32, u32) {
+    // SAFETY: neither call takes or keeps anything, and neither fails.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
 /// `CLOCK_MONOTONIC` in microseconds, as other processes see it.
 pub(super) fn monotonic_usec() -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };

@@ -5,9 +5,10 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::{Display, Path, PathBuf};
 
 use crate::limits;
+use crate::net::runtime;
 use crate::policy::identity::{Client, ClientId, Clients};
 use crate::sign::key::Secret;
 use crate::sign::keyring::{Entry, Keyring};
@@ -127,6 +128,18 @@ fn read(path: &Path, owner: Owner) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| format!("{shown} is no text"))
 }
 
+/// Whether somebody else than `we`, user and group, may read or write a file with this user, group and mode. Root's that
+/// our group may read is ours. Root itself asks for others, in a check: there every group of root's own choice will do.
+fn is_open((user, group): (u32, u32), mode: u32, we: (u32, u32), owner: Owner) -> bool {
+    let is_ours = user == 0 && (group == we.1 || we.0 == 0);
+    let closed = match owner {
+        Owner::Group => 0o007,
+        Owner::Alone if is_ours => 0o037,
+        Owner::Alone => 0o077,
+    };
+    mode & closed != 0
+}
+
 /// Opens a file that holds a secret, and says how long it is.
 fn open(path: &Path, owner: Owner) -> Result<(File, u64), String> {
     let file = File::open(path).map_err(|error| because(path, &error))?;
@@ -135,9 +148,11 @@ fn open(path: &Path, owner: Owner) -> Result<(File, u64), String> {
     if !found.is_file() {
         return Err(format!("{shown} is no ordinary file"));
     }
-    let open = if owner == Owner::Alone { 0o077 } else { 0o007 };
-    if found.mode() & open != 0 {
-        return Err(format!("{shown} holds a secret and is open to its group or to others; run chmod go= {shown}"));
+    if is_open((found.uid(), found.gid()), found.mode(), runtime::effective_ids(), owner) {
+        return Err(format!(
+            "{shown} holds a secret and is open to its group or to others; {}",
+            for_the_service(&shown)
+        ));
     }
     Ok((file, found.len()))
 }
@@ -151,11 +166,45 @@ pub fn secret_file_problem(path: &Path) -> Option<String> {
     }
 }
 
+fn for_the_service(path: &Display<'_>) -> String {
+    format!("run chown root:filmgate {path} && chmod 640 {path}")
+}
+
 fn because(path: &Path, error: &io::Error) -> String {
     let path = path.display();
     match error.kind() {
         io::ErrorKind::NotFound => format!("{path} does not exist"),
-        io::ErrorKind::PermissionDenied => format!("{path} may not be read by the user the gate runs as"),
+        io::ErrorKind::PermissionDenied => {
+            format!("{path} may not be read by the user the gate runs as; {}", for_the_service(&path))
+        }
         _ => format!("{path} cannot be read: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_may_be_read_by_its_owner_and_where_root_says_so_by_the_group_of_the_service() {
+        let (service, root) = ((990, 980), (0, 0));
+        for (file, mode, we, is_refused) in [
+            ((990, 980), 0o600, service, false),
+            ((990, 980), 0o640, service, true),
+            (root, 0o600, root, false),
+            ((0, 980), 0o640, service, false),
+            ((0, 980), 0o100_440, service, false),
+            ((0, 980), 0o660, service, true),
+            ((0, 980), 0o650, service, true),
+            ((0, 980), 0o644, service, true),
+            ((0, 981), 0o640, service, true),
+            ((5, 980), 0o640, service, true),
+            ((0, 980), 0o640, root, false),
+            ((5, 980), 0o640, root, true),
+            ((0, 980), 0o644, root, true),
+        ] {
+            assert_eq!(is_open(file, mode, we, Owner::Alone), is_refused, "{file:?} {mode:o} {we:?}");
+        }
+        assert!(!is_open((0, 0), 0o640, service, Owner::Group) && is_open((0, 0), 0o604, service, Owner::Group));
     }
 }

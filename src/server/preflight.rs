@@ -32,12 +32,11 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Everything that can be found out without serving: for `filmgate check`. Takes some seconds when names do not resolve.
+/// What can be found out without serving, but for [`ports`]: for `filmgate check`. Takes some seconds when names do not resolve.
 #[must_use]
 pub fn everything(options: &Options, now: SystemTime) -> Vec<Finding> {
     let mut findings = standing(options, now);
     findings.extend(runtime::probe_all(workers(options)).err().map(|error| of_machine(error.to_string())));
-    findings.extend(ports(options));
     if let Ok((resolver, addresses)) = Resolver::start(&names(&options.upstreams), NEVER_AGAIN)
         && !resolver.wait_first(PATIENCE)
     {
@@ -116,8 +115,9 @@ pub fn enough_to_start(options: &Options, workers: usize) -> io::Result<()> {
     Err(io::Error::other(message))
 }
 
-/// Addresses that cannot be listened at. Those that a gate has which runs already are not among them.
-fn ports(options: &Options) -> Vec<Finding> {
+/// Addresses that cannot be listened at: for `filmgate check`. Those that a gate has which runs already are not among them.
+#[must_use]
+pub fn ports(options: &Options) -> Vec<Finding> {
     let is_running = options.admin.is_some_and(admin::answers);
     let mut findings = Vec::new();
     let mut note = |key: String, tried: io::Result<()>| match tried {
