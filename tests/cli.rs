@@ -206,6 +206,9 @@ fn check_to_start_refuses_what_a_start_refuses_and_asks_nothing_of_ports() {
     let (status, said) = asked(&text, &["--to-start"]);
     assert!(status == Some(0) && said.contains("warning: ") && said.contains("expired"), "{said}");
     assert!(!said.contains("cannot listen"), "{said}");
+    let reread = filmgate::config::cli::reread(Path::new(&at("gate.toml")));
+    let (_, warnings) = reread.expect("a gate that serves with it reads the configuration anew with it as well");
+    assert!(warnings.iter().any(|warning| warning.contains("expired")), "{warnings:?}");
     let plain = text.replace("https = [\"127.0.0.1:0\"]", "https = []").replace(&tls, "");
     assert!(asked(&plain, &[]).1.contains("cannot listen"), "what it would have said");
     for broken in [text.replace("key.pem", "gone.pem"), text.replace("region =", "regoin =")] {

@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,7 @@ use crate::creds::{self, CredentialOptions, Source};
 use crate::net::runtime;
 use crate::server::{AccessLog, Options, clients};
 use crate::tls::certificate::Certificate;
-use crate::tls::config::{self, Identity, ServerOptions, TlsConfigError};
-
-/// Bytes read of one PEM file.
-const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+use crate::tls::config::{self, Authorities, Identity, ServerOptions, TlsConfigError};
 
 /// Everything wrong with the files of `options`. Keys have no lines here, and a single certificate is called
 /// `tls.identity[0]`; whoever has the text can do better.
@@ -47,7 +44,7 @@ fn probe_with(options: &Options, all_expired: Severity) -> Vec<Problem> {
         }
         if let Some(path) = &tls.client_ca {
             let usable = read(path).and_then(|pem| is_certificate(path, &pem));
-            let usable = usable.and_then(|()| config::check_client_ca(path).map_err(|error| error.to_string()));
+            let usable = usable.and_then(|()| Authorities::load(path).map(drop).map_err(|error| error.to_string()));
             note(&mut problems, "tls.client-ca-file", usable);
         }
     }
@@ -113,8 +110,10 @@ fn probe_certificates(problems: &mut Vec<Problem>, tls: &ServerOptions, options:
         let is_missed = |host: &&String| !certificates.iter().any(|(_, certificate)| certificate.covers(host));
         let missed: Vec<_> = route.hosts.iter().filter(is_missed).map(String::as_str).collect();
         if !missed.is_empty() {
+            let unless = if options.http.is_empty() { "" } else { " - unless they come through listen.http only" };
             let message = format!(
-                "no certificate of [tls] is for {}: HTTPS clients will refuse it; get one with this name, or add the pair",
+                "no certificate of [tls] is for {}: HTTPS clients will refuse it{unless}; get one with this name, or add \
+                 the pair",
                 missed.join(", ")
             );
             let key = format!("route[{index}].hosts");
@@ -162,16 +161,14 @@ fn note(problems: &mut Vec<Problem>, key: &str, outcome: Result<(), String>) {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let mut bytes = Vec::new();
-    let file = fs::File::open(path).map_err(|error| because(path, &error))?;
-    file.take(PEM_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| because(path, &error))?;
-    if bytes.len() as u64 > PEM_BYTES_MAX {
-        return Err(format!("{} is larger than 4 MiB; is it the right file?", path.display()));
-    }
+    let bytes = config::read(path).map_err(|error| match error {
+        TlsConfigError::Unreadable(_, error) => because(path, &error),
+        error => error.to_string(),
+    })?;
     if bytes.is_empty() {
         return Err(format!("{} is empty", path.display()));
     }
-    String::from_utf8(bytes)
+    String::from_utf8(bytes.to_vec())
         .map_err(|_| format!("{} is not PEM text; convert it (openssl x509 or pkey, -inform DER)", path.display()))
 }
 
@@ -181,6 +178,7 @@ fn because(path: &Path, error: &io::Error) -> String {
         io::ErrorKind::NotFound => format!("{path} does not exist"),
         io::ErrorKind::PermissionDenied => format!("{path} may not be read by the user the gate runs as"),
         io::ErrorKind::IsADirectory => format!("{path} is a directory, not a file"),
+        io::ErrorKind::FileTooLarge => format!("{path} is larger than 4 MiB; is it the right file?"),
         _ => format!("{path} cannot be read: {error}"),
     }
 }

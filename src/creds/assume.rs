@@ -133,8 +133,11 @@ where
 /// When it cannot be read or is not JSON.
 pub(super) fn policy(path: &Path) -> Result<String, String> {
     let shown = path.display();
-    let length = fs::metadata(path).map_err(|error| format!("{shown} cannot be read: {error}"))?.len();
-    if length > POLICY_BYTES_MAX {
+    let found = fs::metadata(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
+    if !found.is_file() {
+        return Err(format!("{shown} cannot be read: it is no ordinary file"));
+    }
+    if found.len() > POLICY_BYTES_MAX {
         return Err(format!("{shown} is larger than 64 KiB; STS takes 2048 characters"));
     }
     let text = fs::read_to_string(path).map_err(|error| format!("{shown} cannot be read: {error}"))?;
@@ -163,8 +166,8 @@ pub(super) fn trusted(sts: &Sts) -> Result<TrustStore, String> {
     let (server_name, max_version, records) = ("sts.invalid".to_owned(), Version::Tls13, Records::default());
     let readable = ClientOptions { server_name, ca_file: Some(path.clone()), max_version, records };
     config::client(&readable).map_err(|error| error.to_string())?;
-    let pem = fs::read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
-    Ok(TrustStore::empty().with_pem_certificate(pem))
+    let pem = config::read(path).map_err(|error| error.to_string())?;
+    Ok(TrustStore::empty().with_pem_certificate(pem.to_vec()))
 }
 
 fn https(trusted: TrustStore) -> Result<SharedHttpClient, String> {

@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::runtime;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
+use zeroize::Zeroizing;
 
 use super::assume::Way;
 use super::keeper::Keeper;
 use super::{CredentialOptions, StartError, Status};
 use crate::sign::credentials::Slot;
+use crate::tls::config;
 
 /// How long the thread's end may wait for a name that is being looked up.
 const END: Duration = Duration::from_millis(100);
@@ -48,7 +50,7 @@ pub struct Kept {
 struct One {
     options: CredentialOptions,
     /// What the files held that the options name.
-    files: Vec<Option<Vec<u8>>>,
+    files: Vec<Content>,
     slot: Arc<Slot>,
     status: Arc<Mutex<Status>>,
     task: AbortHandle,
@@ -135,7 +137,7 @@ impl Store {
     fn begin(
         &self,
         options: CredentialOptions,
-        files: Vec<Option<Vec<u8>>>,
+        files: Vec<Content>,
         first: mpsc::Sender<()>,
     ) -> Result<Arc<One>, StartError> {
         let way = Way::new(&options)?;
@@ -173,10 +175,13 @@ impl Drop for Store {
 }
 
 /// What the files hold that `options` name: another content is another way to get credentials.
-fn files_of(options: &CredentialOptions) -> Vec<Option<Vec<u8>>> {
+fn files_of(options: &CredentialOptions) -> Vec<Content> {
     let policies = options.roles.iter().map(|role| role.policy_file.as_ref());
-    policies.chain([options.sts.ca_file.as_ref()]).map(|path| std::fs::read(path?).ok()).collect()
+    policies.chain([options.sts.ca_file.as_ref()]).map(|path| config::read(path?).ok()).collect()
 }
+
+/// What is in a file, if it can be read.
+type Content = Option<Zeroizing<Vec<u8>>>;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

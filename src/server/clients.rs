@@ -142,12 +142,14 @@ fn is_open((user, group): (u32, u32), mode: u32, we: (u32, u32), owner: Owner) -
 
 /// Opens a file that holds a secret, and says how long it is.
 fn open(path: &Path, owner: Owner) -> Result<(File, u64), String> {
+    // Before it is opened: a pipe would wait there for somebody who writes to it.
+    let is_file = path.metadata().map_err(|error| because(path, &error))?.is_file();
+    if !is_file {
+        return Err(format!("{} is no ordinary file", path.display()));
+    }
     let file = File::open(path).map_err(|error| because(path, &error))?;
     let found = file.metadata().map_err(|error| because(path, &error))?;
     let shown = path.display();
-    if !found.is_file() {
-        return Err(format!("{shown} is no ordinary file"));
-    }
     if is_open((found.uid(), found.gid()), found.mode(), runtime::effective_ids(), owner) {
         return Err(format!(
             "{shown} holds a secret and is open to its group or to others; {}",

@@ -276,13 +276,14 @@ pub fn run(options: Options, reread: &mut Reread) -> Result<(), StartError> {
     preflight::tell(&preflight::standing(&options, clock::now().wall));
     let mut gate = Gate::start(options)?;
     gate.levels = levels;
-    let mut certificates = certificates::Watch::new(&gate);
+    let mut certificates = certificates::Watch::start(&gate, signals.news()).map_err(StartError::Watch)?;
     tracing::info!("{}", gate.records());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
     let watch = Watch::start(&notifier, notify::watchdog_interval(), gate.hearts().to_vec(), routes);
     let watch = watch.map_err(StartError::Watch)?;
     loop {
-        match signals.wait_for(certificates.patience()) {
+        let signal = signals.wait_for(certificates::LOOK_EVERY);
+        match signal {
             Some(Signal::Stop) => break,
             Some(Signal::Reload) => {
                 notifier.reloading();
@@ -290,16 +291,17 @@ pub fn run(options: Options, reread: &mut Reread) -> Result<(), StartError> {
                 let outcome = reload::reload(&mut gate, reread);
                 watch.set_reloaded(gate.desk.options.routes.len(), outcome.err());
                 notifier.ready(&watch.status());
+                certificates.follow(&gate);
             }
-            None => {}
+            Some(Signal::Files) | None => {}
         }
-        certificates.look(&mut gate);
+        certificates.attend(&mut gate, signal == Some(Signal::Files));
+        watch.set_certificates_refused(certificates.refuses());
     }
     let drain = gate.desk.options.timeouts.drain;
     notifier.stopping(drain.saturating_add(STOP_WAIT));
     watch.set_draining();
     tracing::info!(?drain, "stopping: transfers may finish, new connections are not taken");
-    signals.stop_at_once_next_time();
     match gate.stop().map_err(StartError::Shard)? {
         0 => tracing::info!("stopped: all connections have ended"),
         cut => tracing::warn!(cut, ?drain, "stopped: broke off connections that did not end within timeouts.drain"),
@@ -367,7 +369,7 @@ pub enum StartError {
     Clients(Vec<SecretError>),
     /// Signal handlers.
     Signals(io::Error),
-    /// The thread that watches the shards.
+    /// A thread that watches the shards, or files.
     Watch(io::Error),
     /// A shard's thread or ring.
     Shard(io::Error),
@@ -393,7 +395,7 @@ impl fmt::Display for StartError {
                 f.write_str(&errors.join("; "))
             }
             Self::Signals(error) => write!(f, "signal handlers cannot be installed: {error}"),
-            Self::Watch(error) => write!(f, "the shards cannot be watched: {error}"),
+            Self::Watch(error) => write!(f, "shards and certificates cannot be watched: {error}"),
             Self::Shard(error) => write!(f, "{error}"),
         }
     }

@@ -4,11 +4,10 @@
 //! same [`Setting`]. What has not changed is carried over: TLS with its tickets, connections to upstreams, addresses,
 //! credentials.
 
-use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::certificates::{self, Serving};
+use super::certificates::{self, Serving, Watched};
 use super::clients;
 use super::{Gate, Options, StartError};
 use crate::creds::CredentialOptions;
@@ -23,7 +22,7 @@ use crate::server::{AccessLog, preflight};
 use crate::sign::credentials::Slot;
 use crate::tls;
 use crate::tls::certificate::Print;
-use crate::tls::config::{Records, TlsConfigError};
+use crate::tls::config::{ClientConfig, Records, TlsConfigError};
 use crate::worker::setting::{Reached, Setting};
 
 /// Reads the configuration once more: the options and warnings, or everything that is wrong with it.
@@ -32,8 +31,6 @@ pub type Reread = dyn FnMut() -> Result<(Options, Vec<String>), Vec<String>>;
 /// What a gate was told, and what has been made of it.
 pub(super) struct Desk {
     pub(super) options: Options,
-    /// The files of certificates, as they were before the last of them was loaded.
-    pub(super) files: Print,
     pub(super) serving: Option<Serving>,
     pub(super) slots: Vec<Arc<Slot>>,
     pub(super) statuses: Statuses,
@@ -49,7 +46,27 @@ pub(super) struct Desk {
 #[derive(Clone)]
 struct Upstream {
     options: UpstreamOptions,
+    /// What the file of its authorities held.
+    roots: Option<Print>,
     reached: Reached,
+}
+
+impl Upstream {
+    /// The same with the authorities that its file names now, or as it is if they cannot be used: `kept` is told why.
+    fn renewed(&self, ever: &mut u64, kept: &mut Vec<TlsConfigError>) -> Self {
+        let (Some(options), Some(before)) = (&self.options.tls, &self.reached.tls) else { return self.clone() };
+        match tls::config::client(options) {
+            Ok(tls) if before.trusts_same(&tls) => Self { roots: tls.file(), ..self.clone() },
+            Ok(tls) => {
+                *ever += 1;
+                Self { roots: tls.file(), reached: Reached { id: *ever, tls: Some(tls) }, ..self.clone() }
+            }
+            Err(error) => {
+                kept.push(error);
+                self.clone()
+            }
+        }
+    }
 }
 
 impl Desk {
@@ -70,7 +87,6 @@ impl Desk {
         };
         let mut desk = Self {
             options: options.clone(),
-            files: Print::of([])?,
             serving: None,
             slots: Vec::new(),
             statuses: Statuses::default(),
@@ -93,7 +109,6 @@ impl Desk {
         options: Options,
         protection: Option<(Option<KernelTls>, String)>,
     ) -> Result<(), StartError> {
-        let files = print(&options)?;
         let serving = self.serve(&options)?;
         let (upstreams, upstreams_ever) = self.reach(&options)?;
         let keyring = clients::keyring(&options.clients).map_err(StartError::Clients)?;
@@ -124,7 +139,7 @@ impl Desk {
             kernel_tls,
             known: (!slots.is_empty()).then_some(known),
         });
-        (self.files, self.serving, self.slots, self.options) = (files, serving, slots, options);
+        (self.serving, self.slots, self.options) = (serving, slots, options);
         (self.upstreams, self.upstreams_ever) = (upstreams, upstreams_ever);
         if let Some((_, records)) = protection {
             self.records = records;
@@ -132,25 +147,40 @@ impl Desk {
         Ok(())
     }
 
-    /// Reads certificates and authorities once more, of the options there are.
-    pub(super) fn renew_certificates(&mut self) -> Result<(), TlsConfigError> {
-        let files = print(&self.options)?;
-        let serving = self.serve(&self.options)?;
-        let (upstreams, upstreams_ever) = self.reach(&self.options)?;
-        self.setting = Arc::new(Setting {
-            tls: serving.as_ref().map(|serving| Arc::clone(&serving.config)),
-            authorities: serving.as_ref().map_or(0, |serving| serving.generation),
-            upstreams: upstreams.iter().map(|upstream| upstream.reached.clone()).collect(),
-            ..Setting::clone(&self.setting)
-        });
-        (self.files, self.serving) = (files, serving);
-        (self.upstreams, self.upstreams_ever) = (upstreams, upstreams_ever);
-        Ok(())
+    /// Reads certificates and authorities once more, of the options there are. What cannot be used stays as it is. Whether
+    /// anything is another now, and why what stays does.
+    pub(super) fn renew_certificates(&mut self) -> (bool, Vec<TlsConfigError>) {
+        let mut kept = Vec::new();
+        let serving = match self.serving.as_ref().map(|serving| serving.renew(&mut kept)).transpose() {
+            Ok(serving) => serving,
+            Err(error) => {
+                kept.push(error);
+                return (false, kept);
+            }
+        };
+        let mut ever = self.upstreams_ever;
+        let upstreams: Vec<_> = self.upstreams.iter().map(|upstream| upstream.renewed(&mut ever, &mut kept)).collect();
+        let config = serving.as_ref().map(|serving| Arc::clone(&serving.config));
+        let has_changed = ever != self.upstreams_ever
+            || config.as_ref().map(Arc::as_ptr) != self.setting.tls.as_ref().map(Arc::as_ptr);
+        if has_changed {
+            self.setting = Arc::new(Setting {
+                tls: config,
+                authorities: serving.as_ref().map_or(0, |serving| serving.generation),
+                upstreams: upstreams.iter().map(|upstream| upstream.reached.clone()).collect(),
+                ..Setting::clone(&self.setting)
+            });
+        }
+        (self.serving, self.upstreams, self.upstreams_ever) = (serving, upstreams, ever);
+        (has_changed, kept)
     }
 
-    /// The files of certificates as they are now.
-    pub(super) fn print(&self) -> Result<Print, TlsConfigError> {
-        print(&self.options)
+    /// The files of certificates and authorities, as they are in use.
+    pub(super) fn watched(&self) -> Vec<Watched> {
+        let roots = self.upstreams.iter().filter_map(|upstream| {
+            Some(certificates::watched_roots(upstream.options.tls.as_ref()?.ca_file.as_deref()?, upstream.roots?))
+        });
+        self.serving.iter().flat_map(Serving::watched).chain(roots).collect()
     }
 
     /// Who is to protect records.
@@ -179,9 +209,11 @@ impl Desk {
                 };
                 trusts_same && other.options == *options && !taken.contains(&other.reached.id)
             };
-            let upstream = self.upstreams.iter().find(is_same).cloned().unwrap_or_else(|| {
+            let roots = tls.as_ref().and_then(ClientConfig::file);
+            let same = self.upstreams.iter().find(is_same).cloned();
+            let upstream = same.map(|same| Upstream { roots, ..same }).unwrap_or_else(|| {
                 ever += 1;
-                Upstream { options: options.clone(), reached: Reached { id: ever, tls } }
+                Upstream { options: options.clone(), roots, reached: Reached { id: ever, tls } }
             });
             taken.push(upstream.reached.id);
             Ok(upstream)
@@ -218,12 +250,6 @@ fn records(options: &Options) -> Option<Records> {
     options.tls.as_ref().map(|tls| tls.records).or(upstream.map(|tls| tls.records))
 }
 
-fn print(options: &Options) -> Result<Print, TlsConfigError> {
-    let tls = options.tls.as_ref().filter(|_| !options.https.is_empty());
-    let roots = options.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()?.ca_file.as_deref());
-    certificates::print(tls, roots.map(|file: &Path| file))
-}
-
 impl Gate {
     /// Serves by `options` from now on: every exchange that begins when this returns, and none that began before.
     /// Returns the keys whose new values need a restart; there the old ones stay.
@@ -251,14 +277,14 @@ impl Gate {
         Ok(stay)
     }
 
-    /// Reads certificates and authorities once more and serves by them from now on.
-    ///
-    /// # Errors
-    /// What is wrong with them. Then nothing changes.
-    pub fn renew_certificates(&mut self) -> Result<(), TlsConfigError> {
-        self.desk.renew_certificates()?;
-        self.hand_out();
-        Ok(())
+    /// Reads certificates and authorities once more and serves by them from now on. What cannot be used stays as it is.
+    /// Returns whether anything is another now, and why what stays does.
+    pub fn renew_certificates(&mut self) -> (bool, Vec<TlsConfigError>) {
+        let (has_changed, kept) = self.desk.renew_certificates();
+        if has_changed {
+            self.hand_out();
+        }
+        (has_changed, kept)
     }
 
     /// Hands the setting to every shard and waits until all serve by it.

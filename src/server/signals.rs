@@ -1,28 +1,82 @@
 //! What the process is told by signals. SIGPIPE is ignored by Rust's runtime before `main`.
 
-use std::ffi::c_int;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, iterator};
 
-/// What a signal asks for.
+/// What the process is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: finish what is going on, then end.
+    /// SIGTERM or SIGINT: finish what is going on, then end. A second one ends the process at once, as if nobody had asked
+    /// to be told: who asks twice does not want to wait.
     Stop,
     /// SIGHUP: open the log files anew and read the configuration anew.
     Reload,
+    /// No signal, but [said](News::files_have_changed) by a thread: the files of certificates have changed.
+    Files,
 }
 
-/// The signals that arrive from now on.
+/// The signals that arrive from now on. Many that ask for the same are one, and none waits behind another that asks for
+/// less.
 pub struct Signals {
-    arrived: mpsc::Receiver<c_int>,
-    at_once: Arc<AtomicBool>,
+    inbox: Arc<Inbox>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    asked: Mutex<Asked>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Asked {
+    stop: bool,
+    reload: bool,
+    files: bool,
+}
+
+/// Tells whoever waits for [`Signals`].
+#[derive(Clone)]
+pub struct News {
+    inbox: Arc<Inbox>,
+}
+
+impl News {
+    /// The files of certificates have changed.
+    pub fn files_have_changed(&self) {
+        self.inbox.tell(Signal::Files);
+    }
+}
+
+impl Inbox {
+    fn tell(&self, signal: Signal) {
+        let mut asked = self.lock();
+        match signal {
+            Signal::Stop => asked.stop = true,
+            Signal::Reload => asked.reload = true,
+            Signal::Files => asked.files = true,
+        }
+        drop(asked);
+        self.changed.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Asked {
+    /// The most urgent.
+    fn take(&mut self) -> Option<Signal> {
+        let rows =
+            [(&mut self.stop, Signal::Stop), (&mut self.reload, Signal::Reload), (&mut self.files, Signal::Files)];
+        rows.into_iter().find_map(|(asked, signal)| std::mem::take(asked).then_some(signal))
+    }
 }
 
 impl Signals {
@@ -31,40 +85,45 @@ impl Signals {
     /// # Errors
     /// When the kernel refuses a handler.
     pub fn install() -> io::Result<Self> {
-        let at_once = Arc::new(AtomicBool::new(false));
+        let has_stopped = Arc::new(AtomicBool::new(false));
         for signal in [SIGTERM, SIGINT] {
-            flag::register_conditional_default(signal, Arc::clone(&at_once))?;
+            // In this order: the first of them finds the flag down, and raises it.
+            flag::register_conditional_default(signal, Arc::clone(&has_stopped))?;
+            flag::register(signal, Arc::clone(&has_stopped))?;
         }
         let mut source = iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])?;
-        let (arrive, arrived) = mpsc::channel();
-        // It ends with the process, or once nobody wants to know any more.
+        let inbox = Arc::new(Inbox::default());
+        let arrived = Arc::clone(&inbox);
+        // It ends with the process.
         thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            let _ = source.forever().try_for_each(|signal| arrive.send(signal));
+            for signal in source.forever() {
+                arrived.tell(if signal == SIGHUP { Signal::Reload } else { Signal::Stop });
+            }
         })?;
-        Ok(Self { arrived, at_once })
+        Ok(Self { inbox })
     }
 
-    /// From now on SIGTERM and SIGINT end the process at once, as if nobody had asked to be told. For the time of the
-    /// drain: who asks twice does not want to wait.
-    pub fn stop_at_once_next_time(&self) {
-        self.at_once.store(true, Ordering::SeqCst);
+    /// For other threads that have something to say.
+    #[must_use]
+    pub fn news(&self) -> News {
+        News { inbox: Arc::clone(&self.inbox) }
     }
 
     /// Waits for the next signal.
-    ///
-    /// # Panics
-    /// When the thread that takes them has ended, which it does not.
     pub fn wait(&mut self) -> Signal {
-        Self::meaning(self.arrived.recv().expect("signals are taken as long as the process lives"))
+        loop {
+            if let Some(signal) = self.wait_for(Duration::from_secs(3600)) {
+                return signal;
+            }
+        }
     }
 
     /// Waits for the next signal, at most `patience`.
     pub fn wait_for(&mut self, patience: Duration) -> Option<Signal> {
-        self.arrived.recv_timeout(patience).ok().map(Self::meaning)
-    }
-
-    fn meaning(signal: c_int) -> Signal {
-        if signal == SIGHUP { Signal::Reload } else { Signal::Stop }
+        let asked = self.inbox.lock();
+        let nothing = |asked: &mut Asked| !(asked.stop || asked.reload || asked.files);
+        let waited = self.inbox.changed.wait_timeout_while(asked, patience, nothing);
+        waited.unwrap_or_else(PoisonError::into_inner).0.take()
     }
 }
 
@@ -77,6 +136,8 @@ mod tests {
     use super::*;
 
     const CHILD: &str = "FILMGATE_TEST_SIGNALS_CHILD";
+    /// Makes the child take its time over a reload.
+    const SLOW: &str = "FILMGATE_TEST_SIGNALS_SLOW";
 
     /// Runs in a process of its own (see [`start`]), because signals belong to the whole process.
     #[test]
@@ -88,10 +149,10 @@ mod tests {
         println!("\nready");
         loop {
             let signal = signals.wait();
-            if signal == Signal::Stop {
-                signals.stop_at_once_next_time();
-            }
             println!("{signal:?}");
+            if signal == Signal::Reload && std::env::var_os(SLOW).is_some() {
+                std::thread::sleep(Duration::from_millis(300));
+            }
         }
     }
 
@@ -106,9 +167,14 @@ mod tests {
     }
 
     fn start() -> (Guard, BufReader<ChildStdout>) {
+        start_with(&[])
+    }
+
+    fn start_with(variables: &[(&str, &str)]) -> (Guard, BufReader<ChildStdout>) {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "server::signals::tests::in_the_child_signals_are_printed", "--nocapture"])
             .env(CHILD, "1")
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -152,5 +218,33 @@ mod tests {
             kill(&child, second);
             assert_eq!(child.0.wait().unwrap().signal(), Some(number), "{first} {second}");
         }
+    }
+
+    #[test]
+    fn a_stop_does_not_wait_behind_reloads_and_many_of_those_are_one() {
+        let (child, mut output) = start_with(&[(SLOW, "1")]);
+        kill(&child, "HUP");
+        assert_eq!(next(&mut output), "Reload");
+        for _ in 0..20 {
+            kill(&child, "HUP");
+        }
+        kill(&child, "TERM");
+        assert_eq!(next(&mut output), "Stop");
+        assert_eq!(next(&mut output), "Reload");
+        drop(child);
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut output, &mut rest).unwrap();
+        assert_eq!(rest, "");
+    }
+
+    #[test]
+    fn a_second_stop_ends_the_process_whatever_it_is_doing() {
+        let (mut child, mut output) = start_with(&[(SLOW, "1")]);
+        kill(&child, "HUP");
+        assert_eq!(next(&mut output), "Reload");
+        kill(&child, "TERM");
+        std::thread::sleep(Duration::from_millis(50));
+        kill(&child, "TERM");
+        assert_eq!(child.0.wait().unwrap().signal(), Some(SIGTERM));
     }
 }

@@ -25,6 +25,7 @@ struct Shared {
 struct State {
     routes: usize,
     refused: Option<&'static str>,
+    are_certificates_refused: bool,
     is_draining: bool,
     has_ended: bool,
 }
@@ -65,6 +66,11 @@ impl Watch {
         (state.routes, state.refused) = (routes, refused);
         drop(state);
         self.shared.changed.notify_all();
+    }
+
+    /// Whether certificates have changed and cannot be used.
+    pub fn set_certificates_refused(&self, are_refused: bool) {
+        self.shared.lock().are_certificates_refused = are_refused;
     }
 
     /// The gate takes no new clients any more.
@@ -131,8 +137,9 @@ impl Shared {
         if state.is_draining {
             return format!("{STOPPING}: {connections} left");
         }
-        let refused = state.refused.map(|why| format!("; {why}")).unwrap_or_default();
-        format!("Serving {}, {connections}{refused}", counted(state.routes, "route"))
+        let certificates = state.are_certificates_refused.then_some("certificates have changed and cannot be used");
+        let troubles = state.refused.into_iter().chain(certificates).map(|why| format!("; {why}"));
+        format!("Serving {}, {connections}{}", counted(state.routes, "route"), troubles.collect::<String>())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -252,6 +259,9 @@ mod tests {
         watch.set_reloaded(3, None);
         assert_eq!(watch.status(), "Serving 3 routes, 1 connection");
         assert_eq!(next(&socket, LONG).unwrap(), "STATUS=Serving 3 routes, 1 connection");
+        watch.set_certificates_refused(true);
+        assert_eq!(watch.status(), "Serving 3 routes, 1 connection; certificates have changed and cannot be used");
+        watch.set_certificates_refused(false);
         watch.set_draining();
         assert_eq!(next(&socket, STATUS_EVERY - SHORT).unwrap(), "STATUS=Stopping: 1 connection left");
         assert_eq!(next(&socket, STATUS_EVERY + SHORT), None, "nothing has changed");

@@ -5,30 +5,51 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme};
 
-use super::config::{TlsConfigError, roots_in};
+use super::certificate::Print;
+use super::config::{self, TlsConfigError};
 use crate::limits;
 
-/// What verifies clients by the authorities in `file`.
-///
-/// # Errors
-/// When the file cannot be read, holds no certificate or one that cannot be used.
-pub(super) fn load(file: &Path, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsConfigError> {
-    let roots = Arc::new(roots_in(file)?);
-    let names: usize = roots.subjects().iter().map(|name| name.as_ref().len()).sum();
-    let builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider)).allow_unauthenticated();
-    // Every client would be sent the names of all of them; without, it presents what it has.
-    let builder = match names <= limits::TLS_AUTHORITY_NAMES_BYTES_MAX {
-        true => builder,
-        false => builder.clear_root_hint_subjects(),
-    };
-    let verifier = builder.build().map_err(|error| TlsConfigError::Library(Error::General(error.to_string())))?;
-    Ok(Arc::new(Bounded(verifier)))
+/// Who may vouch for clients.
+#[derive(Clone, Debug)]
+pub struct Authorities {
+    verifier: Arc<dyn ClientCertVerifier>,
+    print: Print,
+}
+
+impl Authorities {
+    /// Those in `file`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, holds no certificate or one that cannot be used.
+    pub fn load(file: &Path) -> Result<Self, TlsConfigError> {
+        let (roots, print) = config::roots_in(file)?;
+        let roots = Arc::new(roots);
+        let names: usize = roots.subjects().iter().map(|name| name.as_ref().len()).sum();
+        let provider = Arc::new(config::provider());
+        let builder = WebPkiClientVerifier::builder_with_provider(roots, provider).allow_unauthenticated();
+        // Every client would be sent the names of all of them; without, it presents what it has.
+        let builder = match names <= limits::TLS_AUTHORITY_NAMES_BYTES_MAX {
+            true => builder,
+            false => builder.clear_root_hint_subjects(),
+        };
+        let verifier = builder.build().map_err(|error| TlsConfigError::Library(Error::General(error.to_string())))?;
+        Ok(Self { verifier: Arc::new(Bounded(verifier)), print })
+    }
+
+    /// What the file held.
+    #[must_use]
+    pub fn print(&self) -> Print {
+        self.print
+    }
+
+    pub(super) fn verifier(&self) -> Arc<dyn ClientCertVerifier> {
+        Arc::clone(&self.verifier)
+    }
 }
 
 /// Refuses chains that would take too long to verify or too much memory to keep: they stay with the connection, and

@@ -10,6 +10,7 @@ use rustls::{CertificateError, Error, RootCertStore};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
+use zeroize::Zeroizing;
 
 use super::config::{self, TlsConfigError};
 
@@ -24,6 +25,8 @@ pub struct Certificate {
     leaf: CertificateDer<'static>,
     from: ASN1Time,
     until: ASN1Time,
+    /// When the first of the others ends.
+    others_until: Option<ASN1Time>,
 }
 
 /// What is the matter with the time a certificate is good for.
@@ -41,22 +44,27 @@ impl Certificate {
     /// # Errors
     /// When there is none, or one of its certificates is damaged.
     pub fn read(file: &Path) -> Result<Self, TlsConfigError> {
-        let chain = config::certificates_in(file)?;
+        Self::of(file, config::certificates_of(file, &config::read(file)?)?)
+    }
+
+    /// The one with this chain, leaf first, which was in `file`.
+    pub(super) fn of(file: &Path, chain: Vec<CertificateDer<'static>>) -> Result<Self, TlsConfigError> {
         let damaged =
             || TlsConfigError::Certificate(file.to_owned(), Error::InvalidCertificate(CertificateError::BadEncoding));
-        let mut time: Option<(ASN1Time, ASN1Time)> = None;
+        let (mut time, mut others_until): (Option<(ASN1Time, ASN1Time)>, Option<ASN1Time>) = (None, None);
         for certificate in &chain {
             let (_, certificate) = X509Certificate::from_der(certificate).map_err(|_| damaged())?;
             let validity = certificate.validity();
-            time = match time {
-                None => Some((validity.not_before, validity.not_after)),
-                // Clients have their own copy of a root, whatever its age.
-                Some(time) if certificate.subject() == certificate.issuer() => Some(time),
-                Some((from, until)) => Some((from.max(validity.not_before), until.min(validity.not_after))),
-            };
+            let until = validity.not_after;
+            if time.is_none() {
+                time = Some((validity.not_before, until));
+            } else if certificate.subject() != certificate.issuer() {
+                // Of a root clients have their own copy, whatever its age.
+                others_until = Some(others_until.map_or(until, |others| others.min(until)));
+            }
         }
         let (leaf, (from, until)) = chain.into_iter().next().zip(time).ok_or_else(damaged)?;
-        Ok(Self { leaf, from, until })
+        Ok(Self { leaf, from, until, others_until })
     }
 
     /// Whether a client that asks for `host` takes it. What is no name of a host is nobody's concern here.
@@ -67,24 +75,30 @@ impl Certificate {
     }
 
     /// What is the matter at `now`, in seconds of Unix time, with the time that it and the certificates behind it are good
-    /// for.
+    /// for. One of those that has ended may be one too many, as old cross-signatures are: clients may know another way.
     #[must_use]
     pub fn trouble(&self, now: u64) -> Option<Trouble> {
         let now = i64::try_from(now).unwrap_or(i64::MAX);
-        let left = self.until.timestamp().saturating_sub(now);
+        let left = |until: ASN1Time| until.timestamp().saturating_sub(now);
         let (from, until) = (self.from, self.until);
-        let text = if left < 0 {
+        let first = self.others_until.map_or(until, |others| until.min(others));
+        let text = if left(until) < 0 {
             format!("expired on {until}; clients refuse it until it is renewed")
-        } else if now < self.from.timestamp() {
+        } else if now < from.timestamp() {
             format!("is not valid before {from}; is the clock of this machine right?")
-        } else if left < WARNED_BEFORE {
-            let days = left / DAY;
+        } else if left(first) < 0 {
+            format!(
+                "has one of an authority behind it that expired on {first}; clients that need it refuse both: renew it with \
+                 the authority's present chain"
+            )
+        } else if left(first) < WARNED_BEFORE {
+            let days = left(first) / DAY;
             let plural = if days == 1 { "" } else { "s" };
-            format!("expires on {until}, in {days} day{plural}; renew it")
+            format!("expires on {first}, in {days} day{plural}; renew it")
         } else {
             return None;
         };
-        Some(Trouble { is_expired: left < 0, text })
+        Some(Trouble { is_expired: left(until) < 0, text })
     }
 }
 
@@ -100,11 +114,16 @@ impl Print {
     pub fn of<'p>(files: impl IntoIterator<Item = &'p Path>) -> Result<Self, TlsConfigError> {
         let mut context = Context::new(&SHA256);
         for file in files {
-            let content = config::read(file)?;
-            context.update(&(content.len() as u64).to_be_bytes());
-            context.update(&content);
+            add(&mut context, &config::read(file)?);
         }
         Ok(Self::from(context))
+    }
+
+    /// Of what files held that were read, in this order.
+    pub(super) fn of_contents<'c>(contents: impl IntoIterator<Item = &'c Zeroizing<Vec<u8>>>) -> Self {
+        let mut context = Context::new(&SHA256);
+        contents.into_iter().for_each(|content| add(&mut context, content));
+        Self::from(context)
     }
 
     /// Of what is trusted.
@@ -113,12 +132,16 @@ impl Print {
         for root in &roots.roots {
             let constraints = root.name_constraints.as_ref().map_or(&[][..], |constraints| constraints.as_ref());
             for part in [root.subject.as_ref(), root.subject_public_key_info.as_ref(), constraints] {
-                context.update(&(part.len() as u64).to_be_bytes());
-                context.update(part);
+                add(&mut context, part);
             }
         }
         Self::from(context)
     }
+}
+
+fn add(context: &mut Context, part: &[u8]) {
+    context.update(&(part.len() as u64).to_be_bytes());
+    context.update(part);
 }
 
 impl From<Context> for Print {
@@ -180,6 +203,11 @@ mod tests {
         let (long, short) = (pem(&["a.example"], (2031, 1, 1)), pem(&["b.example"], (2030, 1, 9)));
         assert_eq!(read(&long).unwrap().trouble(NOW), None);
         assert!(read(&format!("{long}{short}")).unwrap().trouble(NOW).is_some());
+        // An authority's that has ended is not always needed, and not the end.
+        let old = pem(&["b.example"], (2029, 6, 1));
+        let trouble = read(&format!("{long}{old}")).unwrap().trouble(NOW).unwrap();
+        assert!(!trouble.is_expired && trouble.text.contains("authority"), "{}", trouble.text);
+        assert!(read(&format!("{old}{long}")).unwrap().trouble(NOW).unwrap().is_expired);
         assert!(read("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").is_err());
         assert!(read("").is_err());
     }
@@ -214,6 +242,24 @@ mod tests {
         assert_eq!(print("ab", "c"), print("ab", "c"));
         assert_ne!(print("ab", "c"), print("a", "bc"));
         assert_ne!(print("ab", "c"), print("ab", "d"));
+        let content = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        assert_eq!(print("ab", "c"), Print::of_contents([&content("ab"), &content("c")]));
         assert!(Print::of([directory.path().join("missing").as_path()]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_file_or_has_no_end_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let made = std::process::Command::new("mkfifo").arg(at("pipe")).status().unwrap();
+        assert!(made.success());
+        std::os::unix::fs::symlink("/dev/zero", at("zeroes")).unwrap();
+        std::fs::write(at("large"), vec![b'a'; config::PEM_BYTES_MAX as usize + 1]).unwrap();
+        std::fs::write(at("largest"), vec![b'a'; config::PEM_BYTES_MAX as usize]).unwrap();
+        for (name, said) in [("pipe", "no ordinary file"), ("zeroes", "no ordinary file"), ("large", "4 MiB")] {
+            let error = Print::of([at(name).as_path()]).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains(name), "{error}");
+        }
+        assert!(Print::of([at("largest").as_path()]).is_ok());
     }
 }

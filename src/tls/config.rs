@@ -4,26 +4,24 @@
 //! tickets carry everything, sealed under a key that only this process holds and that rustls rotates.
 
 use std::fmt;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::{Resumption, verify_server_name};
+use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{
-    ClientHello, NoServerSessionStorage, ParsedCertificate, ResolvesServerCert, WebPkiClientVerifier,
-};
-use rustls::sign::CertifiedKey;
-use rustls::{
-    CipherSuite, Error, InconsistentKeys, RootCertStore, SignatureAlgorithm, SupportedProtocolVersion, version,
-};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{CipherSuite, Error, RootCertStore, SupportedProtocolVersion, version};
 use zeroize::Zeroizing;
 
 pub use rustls::ServerConfig;
 
-use super::authorities;
+pub use super::authorities::Authorities;
 use super::certificate::Print;
+pub use super::pair::Pair;
+use super::pair::Pairs;
 use crate::limits;
 
 /// The one protocol the gate speaks (RFC 7301 §6).
@@ -118,6 +116,7 @@ pub struct ClientConfig {
     pub(super) rustls: Arc<rustls::ClientConfig>,
     pub(super) server_name: ServerName<'static>,
     roots: Print,
+    file: Option<Print>,
 }
 
 impl ClientConfig {
@@ -125,6 +124,12 @@ impl ClientConfig {
     #[must_use]
     pub fn server_name(&self) -> String {
         self.server_name.to_str().into_owned()
+    }
+
+    /// What the file of its authorities held, if they are not the system's.
+    #[must_use]
+    pub fn file(&self) -> Option<Print> {
+        self.file
     }
 
     /// Whether it trusts the same authorities as `other`. What is made of the same options is the same then.
@@ -139,23 +144,32 @@ impl ClientConfig {
 /// # Errors
 /// When a file cannot be read or does not hold what it should, naming the file and the fix.
 pub fn server(options: &ServerOptions) -> Result<Arc<ServerConfig>, TlsConfigError> {
-    let provider = Arc::new(provider());
-    let identities = options.identities.iter().map(|identity| load_identity(identity, &provider));
-    let identities = identities.collect::<Result<Vec<_>, _>>()?;
-    if identities.is_empty() {
+    let pairs = options.identities.iter().map(Pair::load).collect::<Result<Vec<_>, _>>()?;
+    let authorities = options.client_ca.as_deref().map(Authorities::load).transpose()?;
+    server_of(options, &pairs, authorities.as_ref())
+}
+
+/// As [`server`], of files that have been read: a pair for each identity, and the authorities if there are to be any.
+///
+/// # Errors
+/// When there is no pair.
+pub fn server_of(
+    options: &ServerOptions,
+    pairs: &[Pair],
+    authorities: Option<&Authorities>,
+) -> Result<Arc<ServerConfig>, TlsConfigError> {
+    if pairs.is_empty() {
         return Err(TlsConfigError::NoIdentity);
     }
+    let provider = Arc::new(provider());
     let versions: &[&SupportedProtocolVersion] = match options.min_version {
         Version::Tls12 => &[&version::TLS13, &version::TLS12],
         Version::Tls13 => &[&version::TLS13],
     };
-    let clients = match &options.client_ca {
-        Some(file) => authorities::load(file, &provider)?,
-        None => WebPkiClientVerifier::no_client_auth(),
-    };
+    let clients = authorities.map_or_else(WebPkiClientVerifier::no_client_auth, Authorities::verifier);
     let builder = ServerConfig::builder_with_provider(provider).with_protocol_versions(versions);
     let builder = builder.map_err(TlsConfigError::Library)?.with_client_cert_verifier(clients);
-    let mut config = builder.with_cert_resolver(Arc::new(Identities(identities)));
+    let mut config = builder.with_cert_resolver(Arc::new(Pairs::new(pairs)));
     // Some clients (curl --http1.0 is one) name the older protocol, which the gate speaks as well.
     config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.0".to_vec()];
     // A ticket holds the client's certificate as well, and nobody but this configuration can open it: who resumes a session
@@ -169,14 +183,6 @@ pub fn server(options: &ServerOptions) -> Result<Arc<ServerConfig>, TlsConfigErr
     Ok(Arc::new(config))
 }
 
-/// Whether the certificates in `file` can vouch for clients.
-///
-/// # Errors
-/// As [`server`] about [`client_ca`](ServerOptions::client_ca).
-pub fn check_client_ca(file: &Path) -> Result<(), TlsConfigError> {
-    authorities::load(file, &Arc::new(provider())).map(drop)
-}
-
 /// TLS towards one upstream, ready for every shard to use.
 ///
 /// # Errors
@@ -185,9 +191,9 @@ pub fn client(options: &ClientOptions) -> Result<ClientConfig, TlsConfigError> {
     let name = options.server_name.strip_suffix('.').unwrap_or(&options.server_name).to_owned();
     let server_name =
         ServerName::try_from(name).map_err(|_| TlsConfigError::ServerName(options.server_name.clone()))?;
-    let roots = match &options.ca_file {
-        Some(file) => roots_in(file)?,
-        None => system_roots()?,
+    let (roots, file) = match &options.ca_file {
+        Some(file) => roots_in(file).map(|(roots, print)| (roots, Some(print)))?,
+        None => (system_roots()?, None),
     };
     let versions: &[&SupportedProtocolVersion] = match options.max_version {
         Version::Tls12 => &[&version::TLS12],
@@ -201,11 +207,11 @@ pub fn client(options: &ClientOptions) -> Result<ClientConfig, TlsConfigError> {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.enable_secret_extraction = options.records == Records::Own;
     config.resumption = Resumption::in_memory_sessions(limits::TLS_SESSIONS_MAX);
-    Ok(ClientConfig { rustls: Arc::new(config), server_name, roots: trusted })
+    Ok(ClientConfig { rustls: Arc::new(config), server_name, roots: trusted, file })
 }
 
 /// The library's choices, AES-128 in front of AES-256: a tenth less work for each byte, and as far from being broken.
-fn provider() -> CryptoProvider {
+pub(super) fn provider() -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     provider.cipher_suites.sort_by_key(|suite| match suite.suite() {
         CipherSuite::TLS13_AES_128_GCM_SHA256 => 0,
@@ -218,63 +224,35 @@ fn provider() -> CryptoProvider {
     provider
 }
 
-/// The server's identities in the order of the configuration.
-#[derive(Debug)]
-struct Identities(Vec<Arc<CertifiedKey>>);
-
-impl ResolvesServerCert for Identities {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let usable = |identity: &&Arc<CertifiedKey>| identity.key.choose_scheme(hello.signature_schemes()).is_some();
-        let named: Vec<_> = match hello.server_name().and_then(|name| ServerName::try_from(name).ok()) {
-            Some(name) if self.0.len() > 1 => self.0.iter().filter(|identity| is_valid_for(identity, &name)).collect(),
-            _ => Vec::new(),
-        };
-        // An ECDSA signature costs a small part of an RSA one.
-        let cheap = |identity: &&Arc<CertifiedKey>| identity.key.algorithm() != SignatureAlgorithm::RSA;
-        let mut candidates = named.iter().copied().filter(usable);
-        let chosen = candidates.clone().find(cheap).or_else(|| candidates.next());
-        let chosen = chosen.or_else(|| named.is_empty().then(|| self.0.iter().find(usable)).flatten());
-        // Nothing usable: with the wrong key at hand rustls sends the right alert.
-        chosen.or_else(|| named.first().copied()).or_else(|| self.0.first()).cloned()
-    }
-}
-
-/// Whether the certificate carries `name`, wildcards for one label included (RFC 6125 §6.4).
-fn is_valid_for(identity: &CertifiedKey, name: &ServerName<'_>) -> bool {
-    let leaf = identity.end_entity_cert().and_then(ParsedCertificate::try_from);
-    leaf.is_ok_and(|leaf| verify_server_name(&leaf, name).is_ok())
-}
-
-fn load_identity(identity: &Identity, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, TlsConfigError> {
-    let Identity { certificate, private_key } = identity;
-    let chain = certificates_in(certificate)?;
-    let key = key_in(private_key)?;
-    let key = provider.key_provider.load_private_key(key);
-    let key = key.map_err(|error| TlsConfigError::Key(private_key.clone(), error))?;
-    let mut certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(Arc::new(certified)),
-        Err(Error::InconsistentKeys(_)) => {
-            let chain = std::mem::take(&mut certified.cert);
-            let matches_key = |cert: &CertificateDer<'static>| {
-                CertifiedKey::new(vec![cert.clone()], Arc::clone(&certified.key)).keys_match().is_ok()
-            };
-            let leaf_is_not_first = chain.iter().skip(1).any(matches_key);
-            let (certificate, private_key) = (certificate.clone(), private_key.clone());
-            Err(TlsConfigError::KeyMismatch { certificate, private_key, leaf_is_not_first })
+/// What is in `file`, which is an ordinary one of at most [`PEM_BYTES_MAX`].
+///
+/// # Errors
+/// Why it cannot be had.
+pub fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, TlsConfigError> {
+    let content = || {
+        // Before it is opened: a pipe would wait there for somebody who writes to it.
+        let found = std::fs::metadata(file)?;
+        match found.file_type() {
+            kind if kind.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            kind if !kind.is_file() => return Err(io::Error::other("it is no ordinary file")),
+            _ => {}
         }
-        Err(error) => Err(TlsConfigError::Certificate(certificate.clone(), error)),
-    }
+        // All at once, so that no half-grown copy of a key stays behind.
+        let mut content = Zeroizing::new(Vec::with_capacity(found.len().min(PEM_BYTES_MAX) as usize + 1));
+        std::fs::OpenOptions::new().read(true).open(file)?.take(PEM_BYTES_MAX + 1).read_to_end(&mut content)?;
+        if content.len() as u64 > PEM_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+        }
+        Ok(content)
+    };
+    content().map_err(|error| TlsConfigError::Unreadable(file.to_owned(), error))
 }
 
-pub(super) fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, TlsConfigError> {
-    let content = std::fs::read(file).map_err(|error| TlsConfigError::Unreadable(file.to_owned(), error))?;
-    Ok(Zeroizing::new(content))
-}
+/// Bytes of one file of certificates or keys.
+pub const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
-pub(super) fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
-    let content = read(file)?;
-    let chain = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
+pub(super) fn certificates_of(file: &Path, content: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsConfigError> {
+    let chain = CertificateDer::pem_slice_iter(content).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| TlsConfigError::Pem(file.to_owned(), error))?;
     if chain.is_empty() {
         return Err(TlsConfigError::NoCertificate(file.to_owned()));
@@ -282,24 +260,25 @@ pub(super) fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>
     Ok(chain)
 }
 
-fn key_in(file: &Path) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
-    let content = read(file)?;
+pub(super) fn key_of(file: &Path, content: &[u8]) -> Result<PrivateKeyDer<'static>, TlsConfigError> {
     let has = |text: &[u8]| content.windows(text.len()).any(|window| window == text);
     if has(b"BEGIN ENCRYPTED PRIVATE KEY") || has(b"Proc-Type: 4,ENCRYPTED") {
         return Err(TlsConfigError::EncryptedKey(file.to_owned()));
     }
-    PrivateKeyDer::from_pem_slice(&content).map_err(|error| match error {
+    PrivateKeyDer::from_pem_slice(content).map_err(|error| match error {
         pem::Error::NoItemsFound => TlsConfigError::NoKey(file.to_owned()),
         error => TlsConfigError::Pem(file.to_owned(), error),
     })
 }
 
-pub(super) fn roots_in(file: &Path) -> Result<RootCertStore, TlsConfigError> {
+/// The authorities in `file`, and what it held.
+pub(super) fn roots_in(file: &Path) -> Result<(RootCertStore, Print), TlsConfigError> {
+    let content = read(file)?;
     let mut roots = RootCertStore::empty();
-    for certificate in certificates_in(file)? {
+    for certificate in certificates_of(file, &content)? {
         roots.add(certificate).map_err(|error| TlsConfigError::Certificate(file.to_owned(), error))?;
     }
-    Ok(roots)
+    Ok((roots, Print::of_contents([&content])))
 }
 
 fn system_roots() -> Result<RootCertStore, TlsConfigError> {

@@ -8,6 +8,7 @@ mod hello;
 mod library;
 mod messages;
 mod names;
+mod pair;
 mod record;
 pub mod session;
 mod traffic;

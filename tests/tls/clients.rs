@@ -8,7 +8,7 @@ use filmgate::limits;
 use filmgate::link::Link;
 use filmgate::proxy::secure::{Secure, SecureError, Wire};
 use filmgate::tls::TlsError;
-use filmgate::tls::config::{Version, check_client_ca};
+use filmgate::tls::config::{Authorities, Version};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
@@ -392,10 +392,10 @@ fn a_file_of_authorities_that_cannot_be_used_is_told_in_a_sentence() {
         (authority.write("odd.pem", no_x509), &["odd.pem", "X.509"]),
         (authority.write("both.pem", &format!("{pem}{no_x509}")), &["both.pem", "X.509"]),
     ] {
-        let error = check_client_ca(&file).unwrap_err().to_string();
+        let error = Authorities::load(&file).unwrap_err().to_string();
         assert!(says.iter().all(|part| error.contains(part)), "{error}");
     }
-    check_client_ca(&authority.file).unwrap();
+    Authorities::load(&authority.file).unwrap();
 }
 
 async fn greet(there: &Memory, theirs: &mut Theirs) {
