@@ -4,7 +4,7 @@ pub mod balance;
 pub mod heart;
 pub mod setting;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -80,25 +80,25 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<usize> {
     if let Some(identity) = identity {
         shard = shard.with_identity(identity);
     }
-    let shard = Rc::new(shard);
+    let latest = Rc::new(Latest(RefCell::new(Rc::new(shard))));
     let (sockets, is_tls): (Vec<_>, Vec<_>) = plan.listeners.into_iter().unzip();
     let (mut listeners, mut entrances) = (Vec::new(), Vec::new());
     for (index, socket) in sockets.into_iter().enumerate() {
         let listener = Rc::new(Listener::new(socket)?);
         let door = Door { index, listener: Rc::clone(&listener), is_tls: is_tls[index], member: member.clone() };
-        entrances.push(tokio::task::spawn_local(accept(door, Rc::clone(&shard))));
+        entrances.push(tokio::task::spawn_local(accept(door, Rc::clone(&latest))));
         listeners.push(listener);
     }
     if let Some(member) = &member {
-        entrances.push(tokio::task::spawn_local(take_over(Rc::clone(member), is_tls, Rc::clone(&shard))));
+        entrances.push(tokio::task::spawn_local(take_over(Rc::clone(member), is_tls, Rc::clone(&latest))));
     }
-    tokio::task::spawn_local(beat(plan.heart, Rc::clone(&shard)));
-    tokio::task::spawn_local(renew(plan.mailbox, plan.number, plan.setting, Rc::clone(&shard)));
+    tokio::task::spawn_local(beat(plan.heart, Rc::clone(&latest)));
+    tokio::task::spawn_local(renew(plan.mailbox, plan.number, plan.setting, Rc::clone(&latest)));
     // Nobody listens any more only when the process is already going down.
     let _ = plan.ready.send(plan.number);
     drop(plan.ready);
     plan.stop.notified().await;
-    let shard = shard.latest();
+    let shard = latest.get();
     let drain = shard.timeouts.drain;
     shard.drain();
     for listener in listeners {
@@ -122,6 +122,31 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<usize> {
     Ok(cut.get())
 }
 
+/// The shard on the newest terms, and the only one that is kept alive without a client that it serves. Who waits keeps this,
+/// not a shard: what the one before held, memory and secrets, is given back.
+struct Latest<S: AccessSink>(RefCell<Rc<Shard<Dialer, S>>>);
+
+impl<S: AccessSink> Latest<S> {
+    fn get(&self) -> Rc<Shard<Dialer, S>> {
+        Rc::clone(&self.0.borrow())
+    }
+
+    fn set(&self, shard: Rc<Shard<Dialer, S>>) {
+        // Out of the cell first: what goes with it may look for the latest.
+        drop(self.0.replace(shard));
+    }
+
+    /// Waits until one more connection fits, for a little while; whether it does.
+    async fn has_room(&self) -> bool {
+        clock::within(Deadline::after(limits::FULL_LOOK_AGAIN), self.get().below_max()).await.is_some()
+    }
+
+    /// Waits until one more connection fits.
+    async fn room(&self) {
+        while !self.has_room().await {}
+    }
+}
+
 /// One listener and what stands behind it.
 struct Door {
     index: usize,
@@ -133,12 +158,12 @@ struct Door {
 impl Door {
     /// Hands a client over to a shard with less to do, or returns it. A full shard looks for another, or for a seat of its
     /// own, until there is one.
-    async fn show_on<S: AccessSink>(&self, mut arrival: Arrival, shard: &Shard<Dialer, S>) -> Option<Arrival> {
+    async fn show_on<S: AccessSink>(&self, mut arrival: Arrival, latest: &Latest<S>) -> Option<Arrival> {
         let Some(member) = &self.member else { return Some(arrival) };
         // Others are about to leave as well.
-        while !shard.is_draining() {
+        while !latest.get().is_draining() {
             arrival = member.hand_over(arrival, self.index)?;
-            if clock::within(Deadline::after(limits::FULL_LOOK_AGAIN), shard.below_max()).await.is_some() {
+            if latest.has_room().await {
                 break;
             }
         }
@@ -146,45 +171,44 @@ impl Door {
     }
 }
 
-/// Serves by every setting that comes, each in the place of the one before. Keeps the latest shard alive.
+/// Serves by every setting that comes, each in the place of the one before.
 async fn renew<S: AccessSink + 'static>(
     mailbox: Arc<Mailbox>,
     number: usize,
     mut setting: Arc<Setting>,
-    mut shard: Rc<Shard<Dialer, S>>,
+    latest: Rc<Latest<S>>,
 ) {
     loop {
         let letter = mailbox.next().await;
+        let shard = latest.get();
         if shard.is_draining() {
             continue;
         }
         let terms = letter.setting.terms(number, Some((&shard, &setting.upstreams)));
-        shard = shard.succeed(terms);
+        latest.set(shard.succeed(terms));
         setting = Arc::clone(&letter.setting);
     }
 }
 
 /// Takes clients until the listener closes.
-async fn accept<S: AccessSink + 'static>(door: Door, mut shard: Rc<Shard<Dialer, S>>) {
+async fn accept<S: AccessSink + 'static>(door: Door, latest: Rc<Latest<S>>) {
     loop {
         if door.member.is_none() {
-            shard.below_max().await;
+            latest.room().await;
         }
         let Some(arrival) = door.listener.arrival().await else { return };
-        if let Some(arrival) = door.show_on(arrival, &shard).await {
-            shard.below_max().await;
-            shard = shard.latest();
-            seat(arrival, door.is_tls, &shard);
+        if let Some(arrival) = door.show_on(arrival, &latest).await {
+            latest.room().await;
+            seat(arrival, door.is_tls, &latest.get());
         }
     }
 }
 
 /// Takes clients that other shards have accepted, until that is closed.
-async fn take_over<S: AccessSink + 'static>(member: Rc<Member>, is_tls: Vec<bool>, mut shard: Rc<Shard<Dialer, S>>) {
+async fn take_over<S: AccessSink + 'static>(member: Rc<Member>, is_tls: Vec<bool>, latest: Rc<Latest<S>>) {
     while let Some(Handed { arrival, listener, claim }) = member.taken_over().await {
         // The claim has kept a place for it.
-        shard = shard.latest();
-        seat(arrival, is_tls[listener], &shard);
+        seat(arrival, is_tls[listener], &latest.get());
         drop(claim);
     }
 }
@@ -205,16 +229,15 @@ fn seat<S: AccessSink + 'static>(arrival: Arrival, is_tls: bool, shard: &Rc<Shar
 }
 
 /// Shows that the shard goes on, and how many clients it has.
-async fn beat<S: AccessSink>(heart: Arc<Heart>, mut shard: Rc<Shard<Dialer, S>>) {
+async fn beat<S: AccessSink>(heart: Arc<Heart>, latest: Rc<Latest<S>>) {
     loop {
-        shard = shard.latest();
-        heart.beat(shard.connections());
+        heart.beat(latest.get().connections());
         tokio::time::sleep(heart::BEAT).await;
     }
 }
 
-/// Breaks off what is still running when the time for leaving is up, and whatever comes out of a queue after that. `cut`
-/// counts them.
+/// Breaks off what is still running when the time for leaving is up, and whatever comes out of a queue after that. `cut` is
+/// how many there were when it was up.
 async fn give_up<S: AccessSink + 'static>(shard: Rc<Shard<Dialer, S>>, drain: Duration, cut: Rc<Cell<usize>>) {
     tokio::time::sleep(drain).await;
     cut.set(shard.connections());
@@ -232,8 +255,15 @@ const ABORT_WAIT: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Weak, mpsc};
+
     use super::*;
     use crate::access::AccessRecord;
+    use crate::net::listen;
+    use crate::net::resolve::Addresses;
+    use crate::pipe::Splice;
+    use crate::policy::route::RouteTable;
+    use crate::proxy::{Limits, Timeouts};
 
     struct Nowhere;
 
@@ -243,6 +273,63 @@ mod tests {
 
     fn output_size<A, B, C, F>(_: impl FnOnce(A, B, C) -> F) -> usize {
         size_of::<F>()
+    }
+
+    /// What shards serve by that have nothing to do, and what only that holds.
+    fn setting() -> (Arc<Setting>, Weak<RouteTable>) {
+        let routes = Arc::new(RouteTable::new(Vec::new()));
+        let held = Arc::downgrade(&routes);
+        let setting = Setting {
+            tls: None,
+            authorities: 0,
+            routes,
+            upstreams: Vec::new(),
+            addresses: Arc::new(Addresses::fixed(Vec::new())),
+            timeouts: Timeouts::default(),
+            limits: Limits::default(),
+            splice: Splice::default(),
+            kernel_tls: None,
+            known: None,
+        };
+        (Arc::new(setting), held)
+    }
+
+    /// As with many listeners that nobody comes to, and with others that connections may come from.
+    #[test]
+    fn what_was_served_by_before_is_given_back() {
+        for balance in [None, Some(Balance::new(2, 10))] {
+            let ((first, of_first), (second, of_second)) = (setting(), setting());
+            let listeners = (0..2).flat_map(|_| listen::bind_shards("127.0.0.1:0".parse().unwrap(), 1).unwrap());
+            let (ready, is_ready) = mpsc::channel();
+            let (mailbox, stop) = (Arc::new(Mailbox::default()), Arc::new(Notify::new()));
+            let plan = Plan {
+                number: 0,
+                core: None,
+                listeners: listeners.map(|listener| (listener, false)).collect(),
+                setting: first,
+                mailbox: Arc::clone(&mailbox),
+                balance,
+                access: Nowhere,
+                start_id: 0,
+                ready,
+                heart: Arc::default(),
+                stop: Arc::clone(&stop),
+            };
+            let shard = std::thread::spawn(move || run(plan));
+            is_ready.recv().unwrap();
+            assert!(of_first.strong_count() > 0);
+            let (taken, is_taken) = mpsc::channel::<()>();
+            mailbox.post(second, taken);
+            assert!(is_taken.recv().is_err());
+            let start = clock::mono();
+            while of_first.strong_count() > 0 {
+                assert!(start.elapsed() < Duration::from_secs(5), "somebody holds the first shard");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert!(of_second.strong_count() > 0);
+            stop.notify_one();
+            assert_eq!(shard.join().unwrap().unwrap(), 0);
+        }
     }
 
     #[test]
