@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use filmgate::clock;
+use filmgate::creds::{Command, CredentialOptions, Pace, Source, Sts};
 use filmgate::pipe::Splice;
 use filmgate::policy::route::{Mode, Route, UpstreamHost};
 use filmgate::proxy::upstream::UpstreamOptions;
@@ -235,5 +236,99 @@ fn limits_count_from_now_on() {
     gate.reload(limited(2)).unwrap();
     assert_eq!(waiting.join().unwrap(), 200);
     assert_eq!(first.get("a").0, 200);
+    gate.stop().unwrap();
+}
+
+/// What a command prints who is called `name`.
+fn printed(name: &str) -> String {
+    format!(r#"echo '{{"Version": 1, "AccessKeyId": "{name}", "SecretAccessKey": "k"}}'"#)
+}
+
+fn with_credential(storage: &Storage, name: &str, command: String) -> Options {
+    let credential = CredentialOptions {
+        name: name.to_owned(),
+        source: Source::Process(Command(command)),
+        region: None,
+        roles: Vec::new(),
+        sts: Sts::default(),
+        pace: Pace::default(),
+    };
+    Options { credentials: vec![credential], ..options(&[("a", storage)]) }
+}
+
+#[test]
+fn credentials_that_are_good_are_not_given_up_for_ones_that_cannot_be_had() {
+    let _alone = alone();
+    let one = Storage::start("one");
+    let mut gate = Gate::start(with_credential(&one, "role", printed("AKONE"))).unwrap();
+    let key = |gate: &Gate| gate.credentials()[0].current().map(|credentials| credentials.access_key.clone());
+    assert_eq!(key(&gate).as_deref(), Some("AKONE"));
+    for (command, why) in [("exit 3", "exit status: 3"), ("sleep 60", "no answer yet")] {
+        let error = gate.reload(with_credential(&one, "role", command.to_owned())).unwrap_err().to_string();
+        assert!(error.contains("\"role\"") && error.contains(why), "{error}");
+        assert_eq!(key(&gate).as_deref(), Some("AKONE"));
+    }
+    gate.reload(with_credential(&one, "role", printed("AKTWO"))).unwrap();
+    assert_eq!(key(&gate).as_deref(), Some("AKTWO"));
+    // Another one takes nobody's place.
+    gate.reload(with_credential(&one, "other", "exit 3".to_owned())).unwrap();
+    assert_eq!(key(&gate), None);
+    gate.stop().unwrap();
+}
+
+#[test]
+fn a_credential_that_goes_takes_its_process_with_it() {
+    let _alone = alone();
+    let (one, directory) = (Storage::start("one"), tempfile::tempdir().unwrap());
+    let file = directory.path().join("process");
+    let command = format!("echo $$ > {0}.new && mv {0}.new {0} && exec sleep 100", file.display());
+    let mut gate = Gate::start(with_credential(&one, "role", command)).unwrap();
+    let process = std::fs::read_to_string(&file).unwrap();
+    let process = format!("/proc/{}/cmdline", process.trim());
+    assert!(std::fs::read(&process).unwrap().starts_with(b"sleep"));
+    gate.reload(options(&[("a", &one)])).unwrap();
+    let start = clock::mono();
+    // A process that has ended and that nobody has asked about has no command line any more.
+    while !std::fs::read(&process).unwrap_or_default().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(5), "it goes on");
+        thread::sleep(Duration::from_millis(20));
+    }
+    gate.stop().unwrap();
+}
+
+#[test]
+fn an_access_log_that_cannot_be_written_is_refused() {
+    let _alone = alone();
+    let (one, directory) = (Storage::start("one"), tempfile::tempdir().unwrap());
+    let log = |name: &str| directory.path().join(name);
+    let logged = |name: &str| Options { access_log: AccessLog::File(log(name)), ..options(&[("a", &one)]) };
+    let mut gate = Gate::start(logged("first")).unwrap();
+    let error = gate.reload(logged("nowhere/second")).unwrap_err().to_string();
+    assert!(error.contains("access-log.file") && error.contains("nowhere"), "{error}");
+    gate.reload(logged("second")).unwrap();
+    assert_eq!(Client::connect(&gate).get("a").0, 200);
+    gate.stop().unwrap();
+    let size = |name: &str| std::fs::metadata(log(name)).unwrap().len();
+    assert!(size("first") == 0 && size("second") > 0, "{} {}", size("first"), size("second"));
+}
+
+#[test]
+fn all_workers_hear_of_a_limit() {
+    let _alone = alone();
+    let one = Storage::start("one");
+    let limited = |connections_max| {
+        let limits = Limits { connections_max, ..Limits::default() };
+        Options { limits, ..options(&[("a", &one)]) }
+    };
+    let mut gate = Gate::start(limited(1)).unwrap();
+    let mut seated: Vec<_> = (0..2).map(|_| Client::connect(&gate)).collect();
+    assert!(seated.iter_mut().all(|client| client.get("a").0 == 200), "one each");
+    // So many that each worker has to take its full share, wherever the kernel sends them.
+    let mut more: Vec<_> = (0..14).map(|_| Client::connect(&gate)).collect();
+    let waiting = thread::spawn(move || more.iter_mut().all(|client| client.get("a").0 == 200));
+    thread::sleep(Duration::from_millis(300));
+    assert!(!waiting.is_finished(), "there is no seat");
+    gate.reload(limited(8)).unwrap();
+    assert!(waiting.join().unwrap());
     gate.stop().unwrap();
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials as Given;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 
 use super::assume::Way;
 use super::failure::Failure;
@@ -104,7 +105,7 @@ impl Keeper {
         let way = Arc::clone(&self.way);
         // A task of its own, so that a panic in somebody else's code is a failed attempt like any other.
         let task = tokio::spawn(async move { way.go().await });
-        let handle = task.abort_handle();
+        let _attempt = Attempt(task.abort_handle());
         let mut attempt = pin!(within(Deadline::after(self.pace.attempt), task));
         let outcome = match within(self.expiry(), attempt.as_mut()).await {
             Some(outcome) => outcome,
@@ -113,7 +114,6 @@ impl Keeper {
                 attempt.await
             }
         };
-        handle.abort();
         let outcome = match outcome {
             Some(Ok(outcome)) => outcome,
             Some(Err(_)) => Err(Failure::new("the attempt broke off inside the AWS SDK")),
@@ -265,6 +265,16 @@ impl Keeper {
 
     fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task that ends when nobody waits for it any more: the time for it is up, or whoever keeps the credentials was told to
+/// end.
+struct Attempt(AbortHandle);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

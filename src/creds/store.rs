@@ -128,6 +128,24 @@ impl Store {
         Ok(Kept { all, firsts })
     }
 
+    /// What was there under a name and would not be with `kept`, if there is such a thing.
+    #[must_use]
+    pub fn lost_with(&self, kept: &Kept) -> Option<StartError> {
+        let before = locked(&self.kept);
+        let is_lost = |new: &&Arc<One>| {
+            let mut old = before.all.iter().filter(|old| old.options.name == new.options.name);
+            new.slot.current().is_none() && old.any(|old| old.slot.current().is_some())
+        };
+        kept.all.iter().find(is_lost).map(|new| {
+            let error = locked(&new.status).error.clone();
+            let what = format!(
+                "there are none with the new configuration, and those in use are good: {}",
+                error.as_deref().unwrap_or("no answer yet")
+            );
+            StartError { name: new.options.name.clone(), what }
+        })
+    }
+
     /// Keeps these from now on, and no others.
     pub fn keep(&self, kept: Kept) {
         *locked(&self.statuses.0) = kept.all.iter().map(|one| Arc::clone(&one.status)).collect();

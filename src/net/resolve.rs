@@ -88,7 +88,11 @@ impl Resolver {
             interval: interval.max(INTERVAL_MIN),
         });
         let resolver = Self { shared };
-        resolver.man(&mut resolver.shared.lock())?;
+        {
+            let mut state = resolver.shared.lock();
+            let names = state.book.names.len();
+            resolver.man(&mut state, names)?;
+        }
         Ok((resolver, addresses))
     }
 
@@ -100,6 +104,8 @@ impl Resolver {
     pub fn follow(&self, upstreams: &[Vec<(String, u16)>]) -> io::Result<Arc<Addresses>> {
         let mut state = self.shared.lock();
         let mut book = Book::new(upstreams, clock::mono());
+        // First, because it may fail: then all is as it was.
+        self.man(&mut state, book.names.len())?;
         for name in &mut book.names {
             if let Some(old) = state.book.names.iter().position(|old| old.host == name.host) {
                 std::mem::swap(name, &mut state.book.names[old]);
@@ -109,14 +115,13 @@ impl Resolver {
             upstreams: (0..upstreams.len()).map(|i| ArcSwap::from_pointee(book.resolved(i))).collect(),
         });
         state.book = book;
-        self.man(&mut state)?;
         self.shared.changed.notify_all();
         Ok(Arc::clone(&state.addresses))
     }
 
-    /// Starts the threads that are missing.
-    fn man(&self, state: &mut State) -> io::Result<()> {
-        while state.threads < state.book.names.len().min(THREADS_MAX) {
+    /// Starts the threads that are missing for so many names.
+    fn man(&self, state: &mut State, names: usize) -> io::Result<()> {
+        while state.threads < names.min(THREADS_MAX) {
             let shared = Arc::clone(&self.shared);
             std::thread::Builder::new().name("resolver".to_owned()).spawn(move || shared.work())?;
             state.threads += 1;

@@ -62,6 +62,7 @@ struct Tools {
 }
 
 /// A bucket that turned out to be in another region than its route says.
+#[derive(Clone)]
 struct Moved {
     /// Its host by the route, which no bucket of another provider has.
     host: String,
@@ -75,6 +76,20 @@ impl Identity {
     #[must_use]
     pub fn new(known: Known) -> Self {
         Self { known, tools: RefCell::default() }
+    }
+
+    /// One with other clients or credentials, which knows what this one has learned of the storage, and of credentials that
+    /// stay.
+    #[must_use]
+    pub fn succeeded_by(&self, known: Known) -> Self {
+        let tools = self.tools.borrow();
+        let proved = known.credentials.iter().map(|slot| {
+            let before = self.known.credentials.iter().position(|before| Arc::ptr_eq(before, slot))?;
+            tools.proved.get(before).copied().flatten()
+        });
+        let proved = proved.collect();
+        let moved = tools.moved.iter().filter(|moved| moved.is_proved).cloned().collect();
+        Self { known, tools: RefCell::new(Tools { proved, moved, ..Tools::default() }) }
     }
 
     /// Who is known.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::certificates::{self, Serving, Watched};
 use super::clients;
 use super::{Gate, Options, StartError};
+use crate::clock;
 use crate::creds::CredentialOptions;
 use crate::creds::store::{Kept, Statuses, Store};
 use crate::link::KernelTls;
@@ -18,7 +19,7 @@ use crate::net::resolve::{Addresses, Resolver};
 use crate::policy::route::RouteTable;
 use crate::proxy::identity::Known;
 use crate::proxy::upstream::UpstreamOptions;
-use crate::server::{AccessLog, preflight};
+use crate::server::{AccessLog, logging, preflight};
 use crate::sign::credentials::Slot;
 use crate::tls;
 use crate::tls::certificate::Print;
@@ -113,12 +114,19 @@ impl Desk {
         let (upstreams, upstreams_ever) = self.reach(&options)?;
         let keyring = clients::keyring(&options.clients).map_err(StartError::Clients)?;
         let kept = self.credentials(options.credentials.clone())?;
-        let addresses = self.addresses(&options)?;
         let slots = kept.as_ref().map(Kept::slots).unwrap_or_default();
-        if let (Some(store), Some(kept)) = (&self.store, kept) {
-            if !kept.wait_first(FIRST_CREDENTIALS) {
+        if let (Some(store), Some(kept)) = (&self.store, &kept) {
+            let is_over = kept.wait_first(FIRST_CREDENTIALS);
+            if let Some(lost) = store.lost_with(kept) {
+                return Err(StartError::Credentials(lost));
+            }
+            if !is_over {
                 tracing::warn!("not all credentials are there yet; going on without");
             }
+        }
+        // Whatever can go wrong has not when the first of these is done.
+        let addresses = self.addresses(&options)?;
+        if let (Some(store), Some(kept)) = (&self.store, kept) {
             store.keep(kept);
         }
         let known = Known {
@@ -251,7 +259,8 @@ fn records(options: &Options) -> Option<Records> {
 }
 
 impl Gate {
-    /// Serves by `options` from now on: every exchange that begins when this returns, and none that began before.
+    /// Serves by `options` from now on: every exchange that begins when this returns, and none that began before. A shard
+    /// that was too busy to take them is named in the log, and takes them later.
     /// Returns the keys whose new values need a restart; there the old ones stay.
     ///
     /// # Errors
@@ -262,10 +271,11 @@ impl Gate {
         let has_changed = protects(&options) != protects(&self.desk.options);
         let protection = has_changed.then(|| self.desk.protection(&options));
         let access_log = options.access_log.clone();
-        let redirect = access_log != self.desk.options.access_log;
+        let moved = access_log != self.desk.options.access_log;
+        let moved = moved.then(|| logging::open(access_log)).transpose().map_err(StartError::AccessLog)?;
         self.desk.take(options, protection)?;
-        if redirect {
-            self.access.redirect(access_log);
+        if let Some(moved) = moved {
+            self.access.redirect(moved);
         }
         if let Some(levels) = &self.levels {
             levels.set(self.desk.options.log_level);
@@ -296,7 +306,9 @@ impl Gate {
         drop(taken);
         // Nothing is ever sent: the end of the channel is the end of the last letter.
         if all_taken.recv_timeout(TAKEN_WITHIN) == Err(mpsc::RecvTimeoutError::Timeout) {
-            tracing::warn!("a shard is busy and will serve by the new configuration later");
+            tracing::warn!(
+                "not all shards have taken the new configuration yet: one is busy, and will as soon as it goes on"
+            );
         }
     }
 
@@ -349,6 +361,7 @@ pub(super) fn reload(gate: &mut Gate, reread: &mut Reread) -> Result<(), &'stati
         Ok(read) => read,
         Err(problems) => return refuse(&problems),
     };
+    preflight::tell(&preflight::standing(&options, clock::now().wall));
     for warning in warnings {
         tracing::warn!("{warning}");
     }

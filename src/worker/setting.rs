@@ -81,7 +81,10 @@ impl Setting {
             splice: self.splice,
             timeouts: self.timeouts.clone(),
             limits: self.limits.clone(),
-            identity: self.known.clone().map(Identity::new),
+            identity: self.known.clone().map(|known| match before.and_then(|(shard, _)| shard.identity.as_deref()) {
+                Some(before) => before.succeeded_by(known),
+                None => Identity::new(known),
+            }),
         }
     }
 }
@@ -120,5 +123,50 @@ impl Mailbox {
                 None => self.arrived.notified().await,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::identity::Clients;
+    use crate::policy::route::{Bucket, ReSign, Style};
+    use crate::policy::rules::Rules;
+    use crate::sign::credentials::Slot;
+    use crate::sign::keyring::Keyring;
+
+    #[test]
+    fn what_was_learned_of_the_storage_outlives_a_configuration() {
+        let known = |credentials: &[&Arc<Slot>]| Known {
+            clients: Arc::new(Clients::new(Vec::new())),
+            keyring: Arc::new(Keyring::new(Vec::new())),
+            credentials: credentials.iter().map(|slot| Arc::clone(slot)).collect(),
+        };
+        let bucket = |name: &str| Bucket { name: name.to_owned(), host: format!("{name}.s3.test") };
+        let (media, plates) = (bucket("media"), bucket("plates"));
+        let resign = |credential| ReSign {
+            credential,
+            buckets: vec![media.clone(), plates.clone()],
+            is_endpoint: true,
+            style: Style::default(),
+            service_host: None,
+            rules: Rules::default(),
+            verify_payload: false,
+        };
+        let (stays, goes, new) = (Arc::new(Slot::default()), Arc::new(Slot::default()), Arc::new(Slot::default()));
+        let before = Identity::new(known(&[&goes, &stays]));
+        before.prove(&resign(0), 7);
+        before.prove(&resign(1), 8);
+        for bucket in [&media, &plates] {
+            before.suppose(bucket, "eu-west-1");
+        }
+        assert!(before.settle(&media, "eu-west-1", true));
+        let after = before.succeeded_by(known(&[&stays, &new]));
+        assert!(after.is_proved(&resign(0), 8), "under its new number");
+        assert!(!after.is_proved(&resign(1), 7) && !after.is_proved(&resign(1), 8));
+        assert!(!after.settle(&media, "eu-west-1", true), "it is settled");
+        after.suppose(&media, "eu-west-1");
+        assert_eq!(after.supposed(Some(&media)), None, "it is known");
+        assert_eq!(after.supposed(Some(&plates)), None, "what was no more than supposed is forgotten");
     }
 }

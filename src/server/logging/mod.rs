@@ -12,6 +12,7 @@
 
 mod writer;
 
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -27,7 +28,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use super::AccessLog;
 use crate::access::{AccessRecord, AccessSink};
 use crate::limits;
-use writer::{Writer, open};
+use writer::Writer;
 
 /// How much the process says of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -209,7 +210,8 @@ impl AccessLogger {
             moved: Mutex::new(None),
             finish: AtomicBool::new(false),
         });
-        let running = match open(&destination)? {
+        let Opened { destination, file } = open(destination)?;
+        let running = match file {
             None => None,
             Some(file) => {
                 let writer = Writer {
@@ -234,9 +236,9 @@ impl AccessLogger {
         self.wake();
     }
 
-    /// Writes elsewhere from now on. Only for a log that is not off, and not to be.
-    pub fn redirect(&self, destination: AccessLog) {
-        *locked(&self.shared.moved) = Some(destination);
+    /// Writes there from now on. Only for a log that is not off, and not to be.
+    pub fn redirect(&self, opened: Opened) {
+        *locked(&self.shared.moved) = Some(opened);
         self.reopen();
     }
 
@@ -258,12 +260,28 @@ impl AccessLogger {
     }
 }
 
+/// Where access records can go.
+pub struct Opened {
+    destination: AccessLog,
+    /// `None` when they go nowhere.
+    file: Option<File>,
+}
+
+/// Opens `destination` for appending.
+///
+/// # Errors
+/// Why that cannot be, with the name of the file.
+pub fn open(destination: AccessLog) -> io::Result<Opened> {
+    let file = writer::open(&destination)?;
+    Ok(Opened { destination, file })
+}
+
 /// What the thread, its owner and the shards have in common. Shards only read it.
 struct Shared {
     lines_bytes_max: usize,
     outboxes: Mutex<Vec<Arc<Outbox>>>,
     reopen: AtomicBool,
-    moved: Mutex<Option<AccessLog>>,
+    moved: Mutex<Option<Opened>>,
     finish: AtomicBool,
 }
 

@@ -189,7 +189,7 @@ fn a_line_cut_by_a_reopened_file_is_lost_and_told_in_the_new_one() {
     let (_, logger) = AccessLogger::start(AccessLog::Off).unwrap();
     let shared = Arc::clone(&logger.shared);
     let pending = b"{\"key\":\"1\"}\n{\"key\":\"2\"}\n".to_vec();
-    let file = open(&AccessLog::File("/dev/null".into())).unwrap().unwrap();
+    let file = writer::open(&AccessLog::File("/dev/null".into())).unwrap().unwrap();
     let mut writer = Writer { destination, file, shared, pending, written: 3, lost: 0, failing: false };
     logger.reopen();
     assert!(writer.reopen_if_asked());

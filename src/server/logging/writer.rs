@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use super::{Outbox, Shared, locked, try_lock};
+use super::{Opened, Outbox, Shared, locked, try_lock};
 use crate::server::AccessLog;
 use crate::{access, clock, limits};
 
@@ -136,10 +136,15 @@ impl Writer {
         if !self.shared.reopen.swap(false, Ordering::AcqRel) {
             return false;
         }
-        if let Some(moved) = locked(&self.shared.moved).take() {
-            self.destination = moved;
-        }
-        match open(&self.destination) {
+        let moved = locked(&self.shared.moved).take();
+        let opened = match moved {
+            Some(Opened { destination, file }) => {
+                self.destination = destination;
+                Ok(file)
+            }
+            None => open(&self.destination),
+        };
+        match opened {
             Ok(Some(file)) => {
                 self.file = file;
                 let rest = &self.pending[self.written..];
