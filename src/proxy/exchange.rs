@@ -27,6 +27,7 @@ use crate::proxy::shard::Shard;
 use crate::proxy::spool;
 use crate::proxy::story::Story;
 use crate::proxy::upstream::Lease;
+use crate::s3::query::Index;
 use crate::s3::target::{SignatureKind, Target};
 
 /// What the connection does next.
@@ -61,13 +62,15 @@ where
     let mut story = Story::begin(&client.wire, shard, inbound.begun);
     let (block, first) = inbound.buffer.filled().split_at(inbound.head_len);
     let mut parsed = shard.parsed();
-    let (head, answer) = parsed.both();
+    let (head, query, answer) = parsed.all();
     let is_last = inbound.is_last;
-    let cx = Request::read(head, block).map(|request| Exchange { client, shard, request, first, is_last });
+    let cx = Request::read(head, query, block).map(|request| Exchange { client, shard, request, first, is_last });
     let outcome = match cx {
         Ok(ref cx) => {
             story.request(&cx.request);
-            line(cx, answer, &mut story).await.map_err(|failure| (failure, cx.addressee()))
+            let outcome = line(cx, answer, &mut story).await;
+            story.named(&cx.request);
+            outcome.map_err(|failure| (failure, cx.addressee()))
         }
         Err(failure) => Err((failure, Addressee::unknown())),
     };
@@ -351,7 +354,7 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// Parses and judges a head.
-    fn read(head: &'a mut RequestHead, block: &'a [u8]) -> Result<Self, Failure> {
+    fn read(head: &'a mut RequestHead, query: &'a mut Index, block: &'a [u8]) -> Result<Self, Failure> {
         head.parse_into(block).map_err(ClientFault::Head)?;
         let head = &*head;
         let body = framing::request(head, block).map_err(ClientFault::Framing)?;
@@ -367,7 +370,7 @@ impl<'a> Request<'a> {
             head,
             block,
             authority,
-            target: Target::parse(framing::origin_target(head, block)),
+            target: Target::indexed(framing::origin_target(head, block), query),
             body,
             holds_back: expects && !matches!(body, RequestBody::None | RequestBody::Length(0)),
             keeps_alive: framing::keeps_alive(head.version, &head.fields, block),

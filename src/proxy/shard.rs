@@ -20,6 +20,7 @@ use crate::proxy::identity::Identity;
 use crate::proxy::load::{Carrying, Load};
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
+use crate::s3::query::Index;
 
 /// One shard's routes, upstreams, buffers and bounds.
 pub struct Shard<D: Dial, S: AccessSink> {
@@ -266,6 +267,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
 #[derive(Default)]
 struct Parsed {
     request: RequestHead,
+    query: Index,
     response: ResponseHead,
 }
 
@@ -276,9 +278,9 @@ pub struct ParsedHeads<'a> {
 }
 
 impl ParsedHeads<'_> {
-    /// The request's head and the response's.
-    pub fn both(&mut self) -> (&mut RequestHead, &mut ResponseHead) {
-        (&mut self.heads.request, &mut self.heads.response)
+    /// The request's head, what its query is made of, and the response's head.
+    pub fn all(&mut self) -> (&mut RequestHead, &mut Index, &mut ResponseHead) {
+        (&mut self.heads.request, &mut self.heads.query, &mut self.heads.response)
     }
 }
 

@@ -12,11 +12,11 @@ use crate::limits;
 
 use known::{
     ANY_PARAMETERS, BUCKET_PARAMETERS, FIELDS, FORM_FIELDS, MAKING, NONE, OBJECT_PARAMETERS, OTHER_DIALECTS,
-    SERVICE_PARAMETERS, SIGNATURE_PARAMETERS, SINGLE_FIELDS, VALUED_PARAMETERS,
+    SERVICE_PARAMETERS, SINGLE_FIELDS, VALUED_PARAMETERS,
 };
 
-use super::escape::Pair;
 use super::operation::{self, Level, Operations};
+use super::query::{Kind, Pair};
 use super::target::Target;
 
 /// Something a rule has to name before a request may do it.
@@ -287,12 +287,12 @@ fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSe
         if index >= limits::QUERY_PAIRS_MAX {
             return Err(Unknown::new(&pair.decoded_name(), Why::NotKnown));
         }
-        // Most parameters of a link are those of its signature, in the spelling of AWS.
-        if SIGNATURE_PARAMETERS.iter().any(|known| pair.name == known.as_bytes()) {
+        let kind = pair.kind();
+        if matches!(kind, Kind::Signature(_)) {
             continue;
         }
         let name = pair.decoded_name();
-        if has_prefix(&name, b"x-amz-") {
+        if kind == Kind::Field {
             set = set.and(signed_parameter(pair, &name)?);
             continue;
         }
@@ -354,9 +354,6 @@ fn parameter(level: Level, pair: Pair<'_>, name: &[u8]) -> Option<FeatureSet> {
 
 /// A parameter that S3 takes for a field of that name, because presigned links carry fields in the query.
 fn signed_parameter(pair: Pair<'_>, name: &[u8]) -> Result<FeatureSet, Unknown> {
-    if SIGNATURE_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) {
-        return Ok(FeatureSet::NONE);
-    }
     // What a copy reads is looked for among the fields, and there only.
     if has_prefix(name, b"x-amz-copy-source") {
         return Err(Unknown::new(name, Why::NotKnown));

@@ -1,6 +1,7 @@
 //! The name AWS gives to a request ("Amazon S3 API Reference", Actions), from its method and target: for the log, and for
 //! rules, which speak of these names.
 
+use super::query::Kind;
 use super::target::Target;
 
 mod set;
@@ -37,8 +38,8 @@ pub fn at(method: &[u8], level: Level, target: Target<'_>) -> &'static str {
     }
     let (plain, subresources) = rows(level);
     for pair in target.pairs() {
-        // Presigned links carry nine parameters that are never sub-resources; all of them start alike.
-        if pair.name.starts_with(b"X-Amz-") || pair.name.starts_with(b"x-amz-") {
+        // Most parameters of a link sign it.
+        if pair.kind() != Kind::Other {
             continue;
         }
         let name = pair.decoded_name();

@@ -8,7 +8,8 @@ use std::ops::Range;
 use crate::http::fields::Fields;
 use crate::http::trim;
 use crate::limits;
-use crate::s3::escape::{self, Pair};
+use crate::s3::escape;
+use crate::s3::query::Pair;
 use crate::s3::target::Target;
 use crate::sign::key::{Scope, Signature, SigningKey, write_sha256};
 
@@ -154,9 +155,9 @@ impl Scratch {
                 return Err(Unsignable::TooManyParameters);
             }
             let start = self.query.len();
-            escape::recode_form(pair.name, &mut self.query);
+            pair.write_name(&mut self.query);
             let middle = self.query.len();
-            escape::recode_form(pair.value.unwrap_or_default(), &mut self.query);
+            pair.write_value(&mut self.query);
             self.pairs.push((start..middle, middle..self.query.len()));
         }
         self.write_pairs();

@@ -161,7 +161,7 @@ impl Identity {
         }
         let place = route.place(resign, request.authority, request.target.path()).ok_or(Refused::NoSuchBucket)?;
         place.bucket.ok_or(Refused::NoSuchBucket)?;
-        if has_dots(place.key) {
+        if authorize::has_dots(&escape::decode(place.key)) {
             return Err(Refused::Key);
         }
         let (word, payload) = (UNSIGNED_PAYLOAD, Payload::Unsigned);
@@ -413,11 +413,6 @@ fn not_restored(why: restore::NotTaken) -> Refused {
         restore::NotTaken::Document(why) => Refused::Document(why),
         restore::NotTaken::Element(name) => Refused::Unknown(format!("{name} in a RestoreRequest")),
     }
-}
-
-/// Whether a decoded key has a segment of one or two dots.
-fn has_dots(key: &[u8]) -> bool {
-    escape::decode(key).split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
 }
 
 /// What the gate has read, for the owner of the key to compare with what they signed. Nothing that is longer than an answer

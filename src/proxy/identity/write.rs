@@ -12,10 +12,10 @@ use crate::proxy::failure::{ClientFault, Failure};
 use crate::proxy::forward::{self, Sending};
 use crate::proxy::identity::{Admitted, Identity, Moved, Tools};
 use crate::proxy::refusal::Refused;
-use crate::s3::escape::{self, Pair};
+use crate::s3::escape;
+use crate::s3::query::Kind;
 use crate::s3::target::Target;
 use crate::sign::chunks::Chain;
-use crate::sign::claim;
 use crate::sign::credentials::Credentials;
 use crate::sign::key::{Scope, SigningKey};
 use crate::sign::request::{Composer, Owner, Signer};
@@ -141,7 +141,7 @@ impl Writing<'_> {
 
     /// Parameters of a link that stand for fields: S3 takes them for such, but only where the query signs.
     fn hoisted(&mut self, request: &Request<'_>) -> Result<(), Failure> {
-        let pairs = || request.target.pairs().filter(|pair| is_hoisted(*pair));
+        let pairs = || request.target.pairs().filter(|pair| pair.kind() == Kind::Field);
         for (number, pair) in pairs().enumerate() {
             let (name, value) = (pair.decoded_name(), pair.decoded_value());
             let is_same = |given: &[u8]| given.eq_ignore_ascii_case(&name);
@@ -171,15 +171,20 @@ fn write_target(out: &mut Vec<u8>, request: &Request<'_>, admitted: &Admitted<'_
     let moves_fields = !matches!(request.method(), b"GET" | b"HEAD");
     let mut separator = b'?';
     for pair in request.target.pairs() {
-        if admitted.is_link && (claim::is_parameter(pair) || (moves_fields && is_hoisted(pair))) {
+        let is_moved = match pair.kind() {
+            Kind::Signature(_) => true,
+            Kind::Field => moves_fields,
+            Kind::OldSignature | Kind::Other => false,
+        };
+        if admitted.is_link && is_moved {
             continue;
         }
         out.push(separator);
         separator = b'&';
-        escape::recode_form(pair.name, out);
-        if let Some(value) = pair.value {
+        pair.write_name(out);
+        if pair.value.is_some() {
             out.push(b'=');
-            escape::recode_form(value, out);
+            pair.write_value(out);
         }
     }
 }
@@ -197,12 +202,6 @@ fn host_in<'a>(admitted: &Admitted<'a>, region: &str) -> Cow<'a, str> {
     let (name, rest) = if host.starts_with(name) { host.split_at(name.len()) } else { ("", host) };
     let rest = rest.replacen(&format!(".{}.", admitted.route.region), &format!(".{region}."), 1);
     Cow::Owned(format!("{name}{rest}"))
-}
-
-/// Whether a parameter of a link stands for a field.
-fn is_hoisted(pair: Pair<'_>) -> bool {
-    !claim::is_parameter(pair)
-        && pair.decoded_name().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
 }
 
 /// Fields of the client's that the gate replaces by its own.
