@@ -91,21 +91,6 @@ fn escape(byte: u8, out: &mut Vec<u8>) {
     out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
 }
 
-/// Whether a byte is never escaped (RFC 3986 §2.3).
-pub(super) fn is_unreserved(byte: u8) -> bool {
-    UNRESERVED[usize::from(byte)]
-}
-
-/// Whether `%` and these two digits are what [`encode`] writes for a byte of a query.
-pub(super) fn is_as_written(high: u8, low: u8) -> bool {
-    match (digit(high), digit(low)) {
-        (Some(first), Some(second)) => {
-            !high.is_ascii_lowercase() && !low.is_ascii_lowercase() && !is_unreserved(first << 4 | second)
-        }
-        _ => false,
-    }
-}
-
 /// Which bytes are not escaped.
 fn kept(slash: Slash) -> &'static [bool; 256] {
     match slash {
@@ -138,7 +123,9 @@ fn unescaped(raw: &[u8], plus: u8) -> Vec<u8> {
     while let Some(at) = memchr::memchr2(b'%', b'+', rest) {
         out.extend_from_slice(&rest[..at]);
         let mut one = Decoded { rest: &rest[at..], plus };
-        out.extend(one.next());
+        if let Some(byte) = one.next() {
+            out.push(byte);
+        }
         rest = one.rest;
     }
     out.extend_from_slice(rest);

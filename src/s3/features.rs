@@ -283,20 +283,17 @@ pub fn of_form<'n>(names: impl Iterator<Item = &'n [u8]>) -> Result<FeatureSet, 
 fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSet, Unknown> {
     let mut set = FeatureSet::NONE;
     let mut chosen = false;
-    for (index, pair) in target.pairs().enumerate() {
+    let own = target.pairs().without_signature();
+    for (index, pair) in own.clone().enumerate() {
         if index >= limits::QUERY_PAIRS_MAX {
             return Err(Unknown::new(&pair.decoded_name(), Why::NotKnown));
         }
-        let kind = pair.kind();
-        if matches!(kind, Kind::Signature(_)) {
-            continue;
-        }
         let name = pair.decoded_name();
-        if kind == Kind::Field {
+        if pair.kind() == Kind::Field {
             set = set.and(signed_parameter(pair, &name)?);
             continue;
         }
-        if target.pairs().take(index).any(|earlier| earlier.decoded_name() == name) {
+        if own.clone().take(index).any(|earlier| earlier.decoded_name() == name) {
             return Err(Unknown::new(&name, Why::Twice));
         }
         if method == b"OPTIONS" {
@@ -327,7 +324,7 @@ fn is_valued(name: &[u8]) -> bool {
 
 /// Refuses half of what names a part: whether that uploads one or the object is for each server to say.
 fn check_part(target: Target<'_>) -> Result<(), Unknown> {
-    let has = |name| target.pairs().any(|pair| pair.is(name));
+    let has = |name| target.pairs().without_signature().any(|pair| pair.is(name));
     match (has("uploadId"), has("partNumber")) {
         (true, false) => Err(Unknown::new(b"uploadId", Why::Alone)),
         (false, true) => Err(Unknown::new(b"partNumber", Why::Alone)),

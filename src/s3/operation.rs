@@ -1,7 +1,6 @@
 //! The name AWS gives to a request ("Amazon S3 API Reference", Actions), from its method and target: for the log, and for
 //! rules, which speak of these names.
 
-use super::query::Kind;
 use super::target::Target;
 
 mod set;
@@ -37,11 +36,7 @@ pub fn at(method: &[u8], level: Level, target: Target<'_>) -> &'static str {
         return "CorsPreflight";
     }
     let (plain, subresources) = rows(level);
-    for pair in target.pairs() {
-        // Most parameters of a link sign it.
-        if pair.kind() != Kind::Other {
-            continue;
-        }
+    for pair in target.pairs().without_signature() {
         let name = pair.decoded_name();
         let mut rows = subresources.iter();
         if let Some(row) = rows.find(|row| *name == *row.1.as_bytes() && row.0.as_bytes() == method) {

@@ -142,7 +142,7 @@ impl<'a> Target<'a> {
     }
 
     fn field(self, name: &str) -> Option<Cow<'a, [u8]>> {
-        let mut fields = self.pairs().filter(|pair| pair.kind() == Kind::Field);
+        let mut fields = self.pairs().without_signature().filter(|pair| pair.kind() == Kind::Field);
         fields.find(|pair| pair.is_like(name)).map(Pair::decoded_value)
     }
 

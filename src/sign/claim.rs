@@ -213,11 +213,15 @@ const REQUIRED: &str = "Query-string authentication version 4 requires the X-Amz
 
 /// Access key, and scope.
 pub(super) fn split_credential(credential: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut slashes = credential.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
-    let (before_scope, _) = slashes.nth(3)?;
-    let (access_key, scope) = (&credential[..before_scope], &credential[before_scope + 1..]);
-    let mut parts = scope.split(|&byte| byte == b'/');
-    let (date, region, service, end) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    // Region and service have no slash in them; an access key may.
+    let mut parts = [&[][..]; 4];
+    let mut rest = credential;
+    for part in parts.iter_mut().rev() {
+        let slash = memchr::memrchr(b'/', rest)?;
+        (rest, *part) = (&rest[..slash], &rest[slash + 1..]);
+    }
+    let (access_key, [date, region, service, end]) = (rest, parts);
+    let scope = &credential[access_key.len() + 1..];
     let is_scope = date.len() == 8
         && date.iter().all(u8::is_ascii_digit)
         && is_name(region)

@@ -76,7 +76,8 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
             return Ok(Step::Admitted(Admission::whole(admitted)));
         }
         let presence = self.presence();
-        if let Some(place) = route.place(resign, request.authority, request.target.path())
+        if request.method() == b"POST"
+            && let Some(place) = route.place(resign, request.authority, request.target.path())
             && let Some(boundary) = form::boundary(request, &place)?
         {
             if !identity.expects_forms(resign, &presence) {

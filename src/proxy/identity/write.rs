@@ -67,8 +67,9 @@ impl Identity {
             writer.finish().map_err(unwritable)?;
             return Ok((credentials.generation, None));
         }
-        writing.signed(b"x-amz-date", stamp.text());
+        // In the order in which they are signed.
         writing.signed(b"x-amz-content-sha256", admitted.word);
+        writing.signed(b"x-amz-date", stamp.text());
         if let Some(token) = &credentials.token {
             writing.signed(b"x-amz-security-token", token.as_str().as_bytes());
         }
@@ -141,7 +142,7 @@ impl Writing<'_> {
 
     /// Parameters of a link that stand for fields: S3 takes them for such, but only where the query signs.
     fn hoisted(&mut self, request: &Request<'_>) -> Result<(), Failure> {
-        let pairs = || request.target.pairs().filter(|pair| pair.kind() == Kind::Field);
+        let pairs = || request.target.pairs().without_signature().filter(|pair| pair.kind() == Kind::Field);
         for (number, pair) in pairs().enumerate() {
             let (name, value) = (pair.decoded_name(), pair.decoded_value());
             let is_same = |given: &[u8]| given.eq_ignore_ascii_case(&name);
@@ -170,21 +171,18 @@ fn write_target(out: &mut Vec<u8>, request: &Request<'_>, admitted: &Admitted<'_
     escape::recode_path(admitted.place.key, out);
     let moves_fields = !matches!(request.method(), b"GET" | b"HEAD");
     let mut separator = b'?';
-    for pair in request.target.pairs() {
-        let is_moved = match pair.kind() {
-            Kind::Signature(_) => true,
-            Kind::Field => moves_fields,
-            Kind::OldSignature | Kind::Other => false,
-        };
-        if admitted.is_link && is_moved {
+    let pairs = request.target.pairs();
+    let pairs = if admitted.is_link { pairs.without_signature() } else { pairs };
+    for pair in pairs {
+        if admitted.is_link && moves_fields && pair.kind() == Kind::Field {
             continue;
         }
         out.push(separator);
         separator = b'&';
-        pair.write_name(out);
-        if pair.value.is_some() {
+        escape::recode_form(pair.name, out);
+        if let Some(value) = pair.value {
             out.push(b'=');
-            pair.write_value(out);
+            escape::recode_form(value, out);
         }
     }
 }
