@@ -57,22 +57,24 @@ pub fn recode_form(raw: &[u8], out: &mut Vec<u8>) {
 /// Clients write nearly everything as it has to be: that is copied in long runs.
 fn recode(raw: &[u8], plus: u8, slash: Slash, out: &mut Vec<u8>) {
     let kept = kept(slash);
-    out.reserve(raw.len());
     let (mut run, mut at) = (0, 0);
-    while let Some(plain) = raw[at..].iter().position(|byte| !kept[usize::from(*byte)]) {
-        at += plain;
+    loop {
+        at += plain_len(&raw[at..], kept);
         let (meant, length) = match raw[at..] {
-            [b'%', high, low, ..] if digit(high).is_some() && digit(low).is_some() => {
-                let meant = digit(high).unwrap_or_default() << 4 | digit(low).unwrap_or_default();
-                if !kept[usize::from(meant)] && !high.is_ascii_lowercase() && !low.is_ascii_lowercase() {
-                    at += 3;
-                    continue;
+            [] => break,
+            [b'%', high, low, ..] => match (HEX[usize::from(high)], HEX[usize::from(low)]) {
+                (high, low) if (high | low) & NO_DIGIT != 0 => (b'%', 1),
+                (high, low) => {
+                    let meant = high << 4 | (low & 15);
+                    if (high | low) & LOWER_CASE == 0 && !kept[usize::from(meant)] {
+                        at += 3;
+                        continue;
+                    }
+                    (meant, 3)
                 }
-                (meant, 3)
-            }
+            },
             [b'+', ..] => (plus, 1),
             [byte, ..] => (byte, 1),
-            [] => break,
         };
         out.extend_from_slice(&raw[run..at]);
         if kept[usize::from(meant)] {
@@ -84,6 +86,15 @@ fn recode(raw: &[u8], plus: u8, slash: Slash, out: &mut Vec<u8>) {
         run = at;
     }
     out.extend_from_slice(&raw[run..]);
+}
+
+/// How many bytes are not escaped, from the first on.
+fn plain_len(raw: &[u8], kept: &[bool; 256]) -> usize {
+    let is_kept = |byte: &u8| kept[usize::from(*byte)];
+    // Without a branch for each byte.
+    let are_kept = |eight: &&[u8; 8]| eight.iter().fold(true, |all, byte| all & is_kept(byte));
+    let eights = 8 * raw.as_chunks().0.iter().take_while(are_kept).count();
+    eights + raw[eights..].iter().take_while(|byte| is_kept(byte)).count()
 }
 
 fn escape(byte: u8, out: &mut Vec<u8>) {
@@ -161,13 +172,28 @@ impl Iterator for Decoded<'_> {
 }
 
 fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
+    let digit = HEX[usize::from(byte)];
+    (digit & NO_DIGIT == 0).then_some(digit & 15)
 }
+
+/// What each byte is as a hexadecimal digit.
+static HEX: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 10 {
+        table[b'0' as usize + value] = value as u8;
+        value += 1;
+    }
+    while value < 16 {
+        table[b'A' as usize + value - 10] = value as u8;
+        table[b'a' as usize + value - 10] = value as u8 | LOWER_CASE;
+        value += 1;
+    }
+    table
+};
+
+const LOWER_CASE: u8 = 0x10;
+const NO_DIGIT: u8 = 0x80;
 
 #[cfg(test)]
 mod tests {

@@ -188,7 +188,6 @@ impl Identity {
             target: request.target,
             fields: &request.head.fields,
             block: request.block,
-            now: presence.now,
         };
         let Tools { keys, scratch, .. } = &mut *self.tools.borrow_mut();
         let refused = |refusal, reading| Refused::Signature {
@@ -198,10 +197,11 @@ impl Identity {
             reading,
         };
         // Before a key is derived: what comes with a wrong date costs no more than reading it.
-        verify::check_frame(claim, presence.now, &route.region).map_err(|refusal| refused(refusal, None))?;
+        let framed =
+            verify::check_frame(claim, presence.now, &route.region).map_err(|refusal| refused(refusal, None))?;
         let owner = Owner::Client(entry.client.0);
         let key = keys.get(owner, claim.scope(), || SigningKey::derive(&entry.secret, claim.scope()));
-        match verify::verify(claim, key, &evidence, &route.region, scratch) {
+        match verify::verify(framed, key, &evidence, scratch) {
             Ok(word) => {
                 let is_chain = word.starts_with(b"STREAMING-AWS4-HMAC");
                 Ok((word, is_chain.then(|| Box::new(ClientChain::new(claim, key)))))
