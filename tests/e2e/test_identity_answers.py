@@ -11,6 +11,7 @@ import wire
 from forge import Raw, header
 from gate import Client, ReSign, Route
 from identity import EACH, ENDPOINT, EVERYTHING, FEATURES, STUDIO_KEY, process_credential
+from ports import poll
 from seaweed import BUCKET, DOMAIN, HOST, REGION
 from sigv4 import Key
 from strict import Injected, Strict, success
@@ -111,6 +112,33 @@ def test_a_success_does_not_tell_the_role(connection, storage, operation, chunk)
         keys = [element.text for element in tree.iter("Key")]
         assert keys == [ODD_KEY] * told.count("<Key>"), "a client's own words are not touched"
         assert storage.only().request.get("accept-encoding") is None, "what is coded could not be masked"
+
+
+def test_a_success_for_an_old_client_does_not_tell_the_role_either(gate, storage):
+    """It gets without its chunks what came in some."""
+    make, told = OPERATIONS["ListMultipartUploads"]
+    storage.forget()
+    storage.injected = [success(told, chunk=1000)]
+    with wire.Connection(gate.https, ENDPOINT, context=wire.client_context(verify=False)) as connection:
+        connection.send(make().data().replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        response = connection.response()
+    assert (response.status, response.get("transfer-encoding"), len(response.body)) == (200, None, len(told))
+    assert ACCOUNT.encode() not in response.body and response.body.count(ODD_KEY.encode()) == 300
+
+
+def test_nobody_waits_for_an_error_whose_client_has_left(gate, storage):
+    class Cut(Injected):
+        def data(self) -> bytes:
+            return super().data()[:-5]
+
+    storage.forget()
+    storage.injected = [Cut("404 Not Found", "NoSuchKey")]
+    with wire.Connection(gate.https, ENDPOINT, context=wire.client_context(verify=False)) as connection:
+        connection.send(header(target=f"/{BUCKET}/shots/left.mov").data())
+        poll("the request at the storage", lambda: storage.verdicts)
+        connection.reset()
+    record = gate.record_of(lambda record: record.get("key") == "shots/left.mov")
+    assert record["failure"] == "client-gone"
 
 
 def test_what_clients_store_is_never_masked(connection, storage):

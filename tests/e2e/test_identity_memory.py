@@ -157,14 +157,16 @@ def test_small_documents_take_little_room(gate):
 
 def test_a_document_is_held_for_as_long_as_its_request_takes_and_no_longer(gate, strict):
     """Its answer may be read slowly."""
-    strict.injected = [success("<DeleteResult/>" + " " * 32 * CHUNK)]
-    slow = gate.connect(MEDIA, context=wire.client_context(verify=False), receive_buffer=4096)
-    slow.send(deletion(DOCUMENTS).data())
-    assert slow.response_head().status == 200
+    strict.injected = [success("<DeleteResult/>" + " " * 32 * CHUNK)] * 2
+    slow = [gate.connect(MEDIA, context=wire.client_context(verify=False), receive_buffer=4096) for _ in range(2)]
+    for connection in slow:
+        connection.send(deletion(DOCUMENTS).data())
+        assert connection.response_head().status == 200
     began = time.monotonic()
     assert ask(gate, deletion(DOCUMENTS)).status == 200
     assert time.monotonic() - began < 5
-    slow.close()
+    for connection in slow:
+        connection.close()
 
 
 def test_slow_documents_and_slow_spools_do_not_starve_each_other(gate, strict):

@@ -136,13 +136,10 @@ impl Writing<'_> {
     /// The client's own fields, without those that the gate says itself.
     fn fields(&mut self, request: &Request<'_>, admitted: &Admitted<'_>, sending: Sending) {
         let (fields, block) = (&request.head.fields, request.block);
-        let keeps = |name: &[u8]| {
-            !is_replaced(name)
-                && !is_of_a_proxy(name)
-                // What is to be masked must be legible.
-                && !(admitted.is_told_of_us && name.eq_ignore_ascii_case(b"accept-encoding"))
-                && forward::passes(fields, block, name, sending)
-        };
+        // What is to be masked must be legible.
+        let is_coding = |name: &[u8]| admitted.is_told_of_us && name.eq_ignore_ascii_case(b"accept-encoding");
+        let is_own = |name: &[u8]| is_replaced(name) || is_of_a_proxy(name) || is_coding(name);
+        let keeps = |name: &[u8]| !is_own(name) && forward::passes(fields, block, name, sending);
         self.writer.fields_of(fields, block, keeps);
         for (name, value) in fields.iter(block) {
             if is_signed(name) && keeps(name) {
