@@ -329,6 +329,24 @@ def test_clients_cannot_make_the_gate_doubt_its_credentials(begin, service):
 ROLE = "arn:aws:sts::123456789012:assumed-role/FilmgateMedia/filmgate"
 
 
+def test_the_key_that_signed_is_hidden_though_there_is_a_newer_one(begin, service):
+    service.seconds = 4
+    gate = begin()
+    old = service.issued[-1].id
+    service.strict.injected = [Injected("409 Conflict", "OperationAborted", message=f"by {old}")]
+    data = header("PUT", SHOT, host=MEDIA, body=b"a" * 200_000).data()
+    with wire.Connection(gate.https, MEDIA, context=wire.client_context(verify=False)) as connection:
+        connection.send(data[:100_000])
+        poll("the upload at the storage", lambda: not service.strict.injected)
+        is_newer = lambda: ask(gate).status == 200 and service.strict.verdicts[-1].key.id != old
+        poll("newer credentials in use", is_newer, pause=0.1)
+        connection.send(data[100_000:])
+        response = connection.response("PUT")
+    assert (response.status, b"<Code>OperationAborted</Code>" in response.body) == (409, True)
+    assert old.encode() not in response.body
+    assert [verdict.key.id for verdict in service.strict.verdicts if verdict.request.method == "PUT"] == [old]
+
+
 def test_one_client_cannot_flood_the_log_with_refusals(begin, service):
     gate = begin()
     denial = Injected("403 Forbidden", "AccessDenied", message=f"User: {ROLE} is not authorized")
