@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 
 use crate::access::{AccessRecord, AccessSink, RequestId};
 use crate::buffer::Pool;
@@ -15,9 +15,9 @@ use crate::limits;
 use crate::link::Dial;
 use crate::pipe::Pipes;
 use crate::policy::route::RouteTable;
-use crate::proxy::failure::Failure;
 use crate::proxy::identity::Identity;
 use crate::proxy::load::{Carrying, Load};
+use crate::proxy::room::Rooms;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
 use crate::s3::query::Index;
@@ -42,12 +42,8 @@ pub struct Shard<D: Dial, S: AccessSink> {
     pub access: S,
     /// What routes that sign anew do it with, if there are any.
     pub identity: Option<Box<Identity>>,
-    exchanges: Semaphore,
-    /// How many of them fit when there are no others.
-    exchanges_max: u32,
-    spools: Semaphore,
-    documents: Semaphore,
-    heads: Semaphore,
+    /// Who may hold how much of the buffers.
+    pub rooms: Rooms,
     parsed: RefCell<Vec<Parsed>>,
     ids: Ids,
     /// What finished records kept their texts in.
@@ -67,8 +63,6 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         access: S,
         id_prefix: u64,
     ) -> Self {
-        let unsigned = limits.buffer_bytes_max / limits::UNSIGNED_SHARE;
-        let exchanges_max = shares(limits.buffer_bytes_max - 2 * unsigned, limits::EXCHANGE_BYTES_MAX);
         Self {
             routes,
             upstreams,
@@ -78,11 +72,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             timeouts,
             access,
             identity: None,
-            exchanges: Semaphore::new(exchanges_max as usize),
-            exchanges_max,
-            spools: Semaphore::new(shares(unsigned, limits.spool_bytes_max) as usize),
-            documents: Semaphore::new(0),
-            heads: Semaphore::new(shares(unsigned, limits::BUFFER_BYTES) as usize),
+            rooms: Rooms::new(limits.buffer_bytes_max, limits.spool_bytes_max, false),
             limits,
             parsed: RefCell::default(),
             ids: Ids { prefix: id_prefix, next: Cell::new(0) },
@@ -101,16 +91,8 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// then do without.
     #[must_use]
     pub fn with_identity(self, identity: Identity) -> Self {
-        let bytes = self.limits.buffer_bytes_max;
-        let document = bytes / limits::UNSIGNED_SHARE;
-        let exchanges_max = shares(bytes - 3 * document, limits::EXCHANGE_BYTES_MAX);
-        Self {
-            identity: Some(Box::new(identity)),
-            exchanges: Semaphore::new(exchanges_max as usize),
-            exchanges_max,
-            documents: Semaphore::new(shares(document, limits::DELETE_BODY_BYTES_MAX) as usize),
-            ..self
-        }
+        let rooms = Rooms::new(self.limits.buffer_bytes_max, self.limits.spool_bytes_max, true);
+        Self { identity: Some(Box::new(identity)), rooms, ..self }
     }
 
     /// The same shard, which lets others see its load. To be called before anybody is seated.
@@ -125,47 +107,6 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     pub fn carry(&self, remaining: Option<u64>) -> Option<Carrying<'_>> {
         let load = self.clients.load.as_deref()?;
         remaining.is_none_or(|remaining| remaining >= limits::LONG_BODY_BYTES_MIN).then(|| load.carry())
-    }
-
-    /// Takes the share of one exchange in the shard's buffers. First come, first served, but nobody waits for long: most
-    /// exchanges end in milliseconds, so a queue that does not move is an overload.
-    ///
-    /// # Errors
-    /// [`Failure::Overloaded`] after [`limits::ROOM_WAIT`].
-    pub async fn room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.exchanges, 1).await
-    }
-
-    /// The same for an upload whose chunks are signed, which holds [`limits::SIGNED_CHUNKS_HELD_BYTES`] besides: it takes the
-    /// shares of as many exchanges as would fit there.
-    ///
-    /// # Errors
-    /// As [`room`](Self::room).
-    pub async fn room_for_chunks(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.exchanges, SHARES_OF_CHUNKS.min(self.exchanges_max)).await
-    }
-
-    /// Takes the share of one document that has to be read before the request it comes with can be decided about.
-    ///
-    /// # Errors
-    /// As [`room`](Self::room).
-    pub async fn document_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.documents, 1).await
-    }
-
-    /// Takes the share of one spooled body. These have a small budget of their own: spooling happens before S3 has seen
-    /// the request, for anybody who can connect.
-    ///
-    /// # Errors
-    /// As [`room`](Self::room).
-    pub async fn spool_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.spools, 1).await
-    }
-
-    /// Takes the share of a request head that did not come in one piece, if one is left.
-    #[must_use]
-    pub fn head_room(&self) -> Option<SemaphorePermit<'_>> {
-        self.heads.try_acquire().ok()
     }
 
     /// Takes a place for the two parsed heads of one exchange; its allocations come back with it.
@@ -290,24 +231,6 @@ impl Drop for ParsedHeads<'_> {
         if home.len() < limits::PARSED_HEADS_KEPT_MAX {
             home.push(std::mem::take(&mut self.heads));
         }
-    }
-}
-
-/// Shares of exchanges that an upload with signed chunks takes, its own included.
-const SHARES_OF_CHUNKS: u32 = 1 + limits::SIGNED_CHUNKS_HELD_BYTES.div_ceil(limits::EXCHANGE_BYTES_MAX) as u32;
-
-/// How many parts of `each` bytes there are in `bytes`: one at least.
-fn shares(bytes: usize, each: usize) -> u32 {
-    (bytes / each.max(1)).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize)) as u32
-}
-
-async fn acquire(semaphore: &Semaphore, shares: u32) -> Result<SemaphorePermit<'_>, Failure> {
-    if let Ok(permit) = semaphore.try_acquire_many(shares) {
-        return Ok(permit);
-    }
-    match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire_many(shares)).await {
-        Some(Ok(permit)) => Ok(permit),
-        _ => Err(Failure::Overloaded),
     }
 }
 
