@@ -44,7 +44,7 @@ pub struct Shard<D: Dial, S: AccessSink> {
     pub identity: Option<Box<Identity>>,
     /// Who may hold how much of the buffers.
     pub rooms: Rooms,
-    parsed: RefCell<Vec<Parsed>>,
+    parsed: RefCell<Vec<Box<Parsed>>>,
     ids: Ids,
     /// What finished records kept their texts in.
     texts: RefCell<Vec<String>>,
@@ -112,7 +112,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// Takes a place for the two parsed heads of one exchange; its allocations come back with it.
     #[must_use]
     pub fn parsed(&self) -> ParsedHeads<'_> {
-        ParsedHeads { heads: self.parsed.borrow_mut().pop().unwrap_or_default(), home: &self.parsed }
+        ParsedHeads { heads: Some(self.parsed.borrow_mut().pop().unwrap_or_default()), home: &self.parsed }
     }
 
     /// The next request id.
@@ -214,14 +214,16 @@ struct Parsed {
 
 /// The parsed heads of one exchange. An idle connection has none.
 pub struct ParsedHeads<'a> {
-    heads: Parsed,
-    home: &'a RefCell<Vec<Parsed>>,
+    /// In a box: they would be part of every idle connection.
+    heads: Option<Box<Parsed>>,
+    home: &'a RefCell<Vec<Box<Parsed>>>,
 }
 
 impl ParsedHeads<'_> {
     /// The request's head, what its query is made of, and the response's head.
     pub fn all(&mut self) -> (&mut RequestHead, &mut Index, &mut ResponseHead) {
-        (&mut self.heads.request, &mut self.heads.query, &mut self.heads.response)
+        let Parsed { request, query, response } = &mut **self.heads.get_or_insert_default();
+        (request, query, response)
     }
 }
 
@@ -229,7 +231,7 @@ impl Drop for ParsedHeads<'_> {
     fn drop(&mut self) {
         let mut home = self.home.borrow_mut();
         if home.len() < limits::PARSED_HEADS_KEPT_MAX {
-            home.push(std::mem::take(&mut self.heads));
+            home.extend(self.heads.take());
         }
     }
 }
