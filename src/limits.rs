@@ -215,6 +215,9 @@ pub const FEATURE_NAME_BYTES_MAX: usize = 64;
 /// Bytes of the XML body of a DeleteObjects.
 pub const DELETE_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Bytes of one share of the memory for documents that are read before a request is decided about.
+pub const DOCUMENT_SHARE_BYTES: usize = 64 * 1024;
+
 /// Bytes of the XML body of a RestoreObject. What is taken of it has some 200.
 pub const RESTORE_BODY_BYTES_MAX: usize = 64 * 1024;
 

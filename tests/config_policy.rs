@@ -326,3 +326,15 @@ fn explain_says_which_rule_decides_and_exits_accordingly() {
         }
     }
 }
+
+#[test]
+fn a_gate_that_signs_anew_is_warned_of_too_little_memory() {
+    let good = with_route(&format!("bucket = \"media\"\n{ALLOW}"));
+    for (bytes, exchanges) in [("1 MiB", Some("1 exchanges")), ("16 MiB", Some("10 exchanges")), ("32 MiB", None)] {
+        let limits = format!("[limits]\nspool-bytes = \"1 MiB\"\nbuffer-bytes = \"{bytes}\"\n");
+        let (_, warnings) = check::load(&format!("{good}{limits}")).unwrap();
+        let said: Vec<_> = warnings.iter().filter(|problem| problem.key == "limits.buffer-bytes").collect();
+        assert_eq!(said.len(), usize::from(exchanges.is_some()), "{warnings:#?}");
+        assert!(said.iter().all(|problem| problem.message.contains(exchanges.unwrap())), "{said:#?}");
+    }
+}

@@ -55,7 +55,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("zeroize", &["creds", "sign", "tls"]),
     ("x509_parser", &["tls"]),
     ("httparse", &["http"]),
-    ("memchr", &["http", "s3", "sign"]),
+    ("memchr", &["http", "proxy", "s3", "sign"]),
     ("bytes", &["http", "demo"]),
     ("clap", &["config", "main"]),
     ("crc_fast", &["sign"]),

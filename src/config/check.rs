@@ -9,6 +9,8 @@ use super::keys::{KEYS, Value};
 use super::route::Routing;
 use super::rules::{self, Names};
 use super::{Problem, Severity, client, credential, probe, value};
+use crate::policy::route::Mode;
+use crate::proxy::room::Rooms;
 use crate::proxy::upstream::UpstreamOptions;
 use crate::proxy::{Limits, Timeouts};
 use crate::server::preflight::Finding;
@@ -106,6 +108,9 @@ fn options(root: &Section<'_>) -> Result<Options, Refused> {
     let clients = clients?;
     client::check_certificates(root, &clients, tls.as_ref().ok().and_then(Option::as_ref));
     rules::warn(root, &clients, &routing.routes);
+    if routing.routes.iter().any(|route| matches!(route.mode, Mode::ReSign(_))) {
+        warn_of_rooms(&root.section("limits"), &limits);
+    }
     let (listeners, records) = (listeners?, records?.unwrap_or_default());
     Ok(Options {
         https: listeners.https,
@@ -234,6 +239,20 @@ fn limits(section: &Section<'_>) -> Limits {
     }
     limits
 }
+
+/// Warns of a budget in which a few uploads in signed chunks take all there is for them.
+fn warn_of_rooms(section: &Section<'_>, limits: &Limits) {
+    let exchanges = Rooms::new(limits.buffer_bytes_max, limits.spool_bytes_max, true).exchanges_max();
+    if exchanges < EXCHANGES_FEW {
+        section.warning(
+            "buffer-bytes",
+            format!("there is room for {exchanges} exchanges at once on each core, and an upload in signed chunks takes up to 6"),
+        );
+    }
+}
+
+/// Fewer exchanges at once than this are few for a gate that signs anew: half of them are for uploads in signed chunks.
+const EXCHANGES_FEW: u32 = 16;
 
 /// How long S3 keeps an idle connection.
 const UPSTREAM_IDLE_USUAL: Duration = Duration::from_secs(5);

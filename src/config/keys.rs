@@ -170,7 +170,7 @@ pub const KEYS: &[Key] = &[
             min: limits::EXCHANGE_BYTES_MAX as u64,
             max: 1 << 40,
         }),
-        about: "Memory for transfer buffers.",
+        about: "Memory for transfer buffers of one worker; uploads whose chunks are signed take at most half of it.",
     },
     Key {
         path: "limits.upstream-idle",

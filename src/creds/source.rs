@@ -109,7 +109,7 @@ fn parse(printed: &[u8]) -> Result<Credentials, Failure> {
         Some(_) => Err(wrong(&format!("{key} is no string"))),
     };
     let secret = text("SecretAccessKey")?.map(Zeroizing::new);
-    let token = text("SessionToken")?.map(Zeroizing::new);
+    let token = text("SessionToken")?.filter(|token| !token.is_empty()).map(Zeroizing::new);
     let access_key = text("AccessKeyId")?;
     let expires = match text("Expiration")? {
         None => None,
@@ -143,6 +143,8 @@ mod tests {
         assert_eq!(full.expiry(), Some(UNIX_EPOCH + Duration::from_secs(1_369_353_600)));
         let short = parse(br#"{"Version":1,"AccessKeyId":"AKIA1","SecretAccessKey":"k","SessionToken":null}"#).unwrap();
         assert_eq!((short.session_token(), short.expiry()), (None, None));
+        let empty = parse(br#"{"Version":1,"AccessKeyId":"AKIA1","SecretAccessKey":"k","SessionToken":""}"#).unwrap();
+        assert_eq!(empty.session_token(), None, "a program's way to say that there is none");
     }
 
     #[test]

@@ -213,7 +213,7 @@ where
             match scan.feed(buffer.filled()) {
                 Ok(Some(head_len)) => return Awaited::Head(buffer, head_len, begun),
                 Ok(None) => {
-                    room = room.or_else(|| shard.head_room());
+                    room = room.or_else(|| shard.rooms.head());
                     if room.is_none() {
                         return Awaited::Failed(Failure::Overloaded, begun);
                     }

@@ -15,6 +15,7 @@ use crate::pipe::Pipes;
 use crate::proxy::Timeouts;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::Returning;
+use crate::proxy::identity::mask::Mask;
 use crate::proxy::pump::{Filled, Pump};
 use crate::proxy::relay::{buffer_for, client_fault, write_client};
 use crate::proxy::secure::Wire;
@@ -36,6 +37,8 @@ pub struct Delivery<'a, L: Link, U: Link> {
     pub returning: Returning,
     /// Whether to look for S3's error code in the body.
     pub is_error: bool,
+    /// What hides the gate's own identity in the body, where that may be told.
+    pub mask: Option<Box<Mask>>,
 }
 
 /// How far a delivery came, also when it failed.
@@ -57,7 +60,7 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
     /// # Errors
     /// Whoever broke it. [`Delivered::first_byte`] tells whether an answer can still be made.
     pub async fn run(
-        &self,
+        mut self,
         mut out: Buffer,
         mut from: Buffer,
         mut reader: Reader,
@@ -82,6 +85,7 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
             None
         } else {
             let window = from.len().min(out.room());
+            self.mask(&reader, &mut from.filled_mut()[..window])?;
             let used = self.take(&mut reader, &from.filled()[..window], &mut out, delivered)?;
             from.consume(used);
             Some(self.write(out, delivered).await?)
@@ -114,6 +118,7 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
             if self.returning == Returning::Unchunked {
                 let mut plain = out.take().unwrap_or_else(|| self.buffers.take());
                 let window = from.len().min(plain.room());
+                self.mask(&reader, &mut from.filled_mut()[..window])?;
                 let used = self.take(&mut reader, &from.filled()[..window], &mut plain, delivered)?;
                 from.consume(used);
                 out = Some(self.write(plain, delivered).await?);
@@ -131,13 +136,26 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
     }
 
     /// Cuts `from` to what belongs to the body; says whether there was more.
-    fn trim(&self, reader: &mut Reader, from: &mut Buffer, delivered: &mut Delivered) -> Result<bool, Failure> {
+    fn trim(&mut self, reader: &mut Reader, from: &mut Buffer, delivered: &mut Delivered) -> Result<bool, Failure> {
+        self.mask(reader, from.filled_mut())?;
         self.note_code(from.filled(), delivered);
         let seen = reader.skim(from.filled()).map_err(|_| UpstreamFault::ResponseMalformed)?;
         let surplus = seen.consumed < from.len();
         from.truncate(seen.consumed);
         delivered.bytes += seen.payload as u64;
         Ok(surplus)
+    }
+
+    /// Masks what the next bytes have of the payload. Each byte passes here once, before it is [taken](Self::take).
+    fn mask(&mut self, reader: &Reader, next: &mut [u8]) -> Result<(), Failure> {
+        let Some(mask) = &mut self.mask else { return Ok(()) };
+        let (mut reader, mut at) = (reader.clone(), 0);
+        while at < next.len() && !reader.finished() {
+            let piece = reader.advance(&next[at..]).map_err(|_| UpstreamFault::ResponseMalformed)?;
+            mask.apply(&mut next[at..][piece.data]);
+            at += piece.consumed;
+        }
+        Ok(())
     }
 
     /// Moves body bytes from `input` behind what is in `out`, with or without their chunked coding.
@@ -206,7 +224,7 @@ impl<L: Link, U: Link> Delivery<'_, L, U> {
 
     /// A pump for the rest of the body, unless somebody has to look at it or a copy is cheaper.
     fn pump(&self, reader: &Reader) -> Option<Pump> {
-        if self.is_error || self.returning == Returning::Unchunked {
+        if self.is_error || self.mask.is_some() || self.returning == Returning::Unchunked {
             return None;
         }
         Pump::between(self.pipes, self.upstream, self.client, reader)

@@ -21,12 +21,14 @@ use crate::proxy::exchange::signed::Step;
 use crate::proxy::failure::{ClientFault, Failure, UpstreamFault};
 use crate::proxy::forward::{self, After, Sending};
 use crate::proxy::identity::Admitted;
+use crate::proxy::identity::mask::Mask;
 use crate::proxy::relay::{self, Received, Transfer, Turn, Upload};
 use crate::proxy::reply::{self, Addressee};
 use crate::proxy::shard::Shard;
 use crate::proxy::spool;
 use crate::proxy::story::Story;
 use crate::proxy::upstream::Lease;
+use crate::s3::query::Index;
 use crate::s3::target::{SignatureKind, Target};
 
 /// What the connection does next.
@@ -61,13 +63,15 @@ where
     let mut story = Story::begin(&client.wire, shard, inbound.begun);
     let (block, first) = inbound.buffer.filled().split_at(inbound.head_len);
     let mut parsed = shard.parsed();
-    let (head, answer) = parsed.both();
+    let (head, query, answer) = parsed.all();
     let is_last = inbound.is_last;
-    let cx = Request::read(head, block).map(|request| Exchange { client, shard, request, first, is_last });
+    let cx = Request::read(head, query, block).map(|request| Exchange { client, shard, request, first, is_last });
     let outcome = match cx {
         Ok(ref cx) => {
             story.request(&cx.request);
-            line(cx, answer, &mut story).await.map_err(|failure| (failure, cx.addressee()))
+            let outcome = line(cx, answer, &mut story).await;
+            story.named(&cx.request);
+            outcome.map_err(|failure| (failure, cx.addressee()))
         }
         Err(failure) => Err((failure, Addressee::unknown())),
     };
@@ -139,13 +143,13 @@ where
         Some(ref spooled) => Some(Sending::Spooled(spooled.total())),
         None => forward::sending(request.head, request.block, request.body),
     };
-    let (sending, spooled, _spool) = match announced {
+    let (sending, spooled, spool) = match announced {
         Some(sending) => (sending, spooled, None),
         None => Box::pin(cx.spool()).await?,
     };
-    let _room = match admitted.is_some_and(|admitted| admitted.holds_chunks()) {
-        true => shard.room_for_chunks().await?,
-        false => shard.room().await?,
+    let _room = match admitted.and_then(|admitted| admitted.held_chunk(request)) {
+        Some(chunk) => shard.rooms.chunked(chunk).await?,
+        None => shard.rooms.exchange().await?,
     };
     let first = spooled.as_ref().map_or(cx.first, |spooled| &spooled.data);
     let reader = spooled.as_ref().map_or(request.body.into(), |spooled| Reader::Length(spooled.total()));
@@ -153,7 +157,14 @@ where
     let _uploading = shard.carry(upload.reader.remaining());
     let conversed = cx.converse(route, admitted, sending, &mut upload, head, story).await;
     story.sent(upload.bytes);
-    let (lease, received, client_holds_back) = conversed?;
+    let Conversed { lease, received, client_holds_back, mask } = conversed?;
+    // What the request took to be read is of no use to its answer, which may take its time.
+    let (first_used, leftover) = (upload.first_used, upload.leftover);
+    let (first_used, leftover) = match spooled {
+        Some(spooled) => (spooled.first_used, spooled.leftover.or(leftover)),
+        None => (first_used, leftover),
+    };
+    drop((admission, spool));
     let (head, block) = (&*head, &received.buffer.filled()[..received.head_len]);
     story.response(head, block);
     let body = framing::response(head, block, request.method())
@@ -181,6 +192,7 @@ where
         timeouts: &shard.timeouts,
         returning,
         is_error: head.status >= 400,
+        mask,
     };
     let mut delivered = Delivered::default();
     let mut from = received.buffer;
@@ -195,12 +207,17 @@ where
         (true, false) => lease.close(),
         (false, _) => drop(lease),
     }
-    let (first_used, leftover) = (upload.first_used, upload.leftover);
-    let (first_used, leftover) = match spooled {
-        Some(spooled) => (spooled.first_used, spooled.leftover.or(leftover)),
-        None => (first_used, leftover),
-    };
     Ok(Done { after, first_used, leftover })
+}
+
+/// An answer as far as its head.
+struct Conversed<U: Link> {
+    lease: Lease<U>,
+    received: Received,
+    /// Whether the client never got its `100 Continue`.
+    client_holds_back: bool,
+    /// What hides the gate's own identity in it.
+    mask: Option<Box<Mask>>,
 }
 
 /// One request and everything it meets.
@@ -216,7 +233,7 @@ struct Exchange<'a, L: Link, D: Dial, S: AccessSink> {
 impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
     /// Reads a body that does not say how long it is.
     async fn spool(&self) -> Result<(Sending, Option<Box<spool::Spooled>>, Option<SemaphorePermit<'_>>), Failure> {
-        let room = self.shard.spool_room().await?;
+        let room = self.shard.rooms.spool().await?;
         let spooled = self.read_body(self.shard.limits.spool_bytes_max).await?;
         Ok((Sending::Spooled(spooled.total()), Some(spooled), Some(room)))
     }
@@ -242,7 +259,7 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         upload: &mut Upload<'_>,
         head: &mut ResponseHead,
         story: &mut Story,
-    ) -> Result<(Lease<D::Link>, Received, bool), Failure> {
+    ) -> Result<Conversed<D::Link>, Failure> {
         let (shard, request) = (self.shard, &self.request);
         let upstream = &shard.upstreams[route.upstream];
         let mut holds_back = request.holds_back && !matches!(sending, Sending::Spooled(_));
@@ -278,9 +295,6 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                 timeouts: &shard.timeouts,
             };
             let outcome = transfer.exchange(&turn, out, upload, head).await;
-            if let (Err(_), Some(admitted), Some(written)) = (&outcome, admitted, &written) {
-                self.settle(admitted, written, false);
-            }
             match outcome {
                 Ok(mut received) => {
                     if let (Some(admitted), Some(written)) = (admitted, &written)
@@ -301,7 +315,11 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                         story.retried();
                         continue;
                     }
-                    return Ok((lease, received, turn.client_holds_back()));
+                    let mask = match (admitted, &written) {
+                        (Some(admitted), Some(written)) => self.mask(admitted, written, head, &received)?,
+                        _ => None,
+                    };
+                    return Ok(Conversed { lease, received, client_holds_back: turn.client_holds_back(), mask });
                 }
                 Err(Failure::Upstream(UpstreamFault::Closed))
                     if lease.is_reused() && !turn.is_answered() && !upload.consumed && request.is_repeatable() =>
@@ -351,7 +369,7 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     /// Parses and judges a head.
-    fn read(head: &'a mut RequestHead, block: &'a [u8]) -> Result<Self, Failure> {
+    fn read(head: &'a mut RequestHead, query: &'a mut Index, block: &'a [u8]) -> Result<Self, Failure> {
         head.parse_into(block).map_err(ClientFault::Head)?;
         let head = &*head;
         let body = framing::request(head, block).map_err(ClientFault::Framing)?;
@@ -367,7 +385,7 @@ impl<'a> Request<'a> {
             head,
             block,
             authority,
-            target: Target::parse(framing::origin_target(head, block)),
+            target: Target::indexed(framing::origin_target(head, block), query),
             body,
             holds_back: expects && !matches!(body, RequestBody::None | RequestBody::Length(0)),
             keeps_alive: framing::keeps_alive(head.version, &head.fields, block),

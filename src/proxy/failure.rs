@@ -81,6 +81,8 @@ pub enum UpstreamFault {
     Malformed(&'static str),
     /// It does not take the gate's own signature any more, and this is what it calls it.
     Revoked(String),
+    /// It does not take this one signature, which it calls that; others that were made alike it takes.
+    NotTaken(String),
     /// It says that the bucket is in another region: which, if it says.
     Elsewhere(String),
     /// It broke off in the middle of its response body. The client already has a head, so it gets a visible break
@@ -259,6 +261,9 @@ impl UpstreamFault {
             Self::Revoked(code) => row(503, "ServiceUnavailable", "credentials-revoked", Response,
                 format!("The storage does not take the gate's own signature ({code}). {tell}: its credentials are being renewed, \
                          and if that does not help the role was revoked or the gate's clock is wrong.").into()),
+            Self::NotTaken(code) => row(502, "ServiceUnavailable", "signature-refused", Response,
+                format!("The storage does not take the gate's signature of this request ({code}), though it takes others. It may read \
+                         one of the request's headers in another way. If it stays so, tell your administrator.").into()),
             Self::Elsewhere(region) if region.is_empty() => row(502, "ServiceUnavailable", "redirected", Response,
                 format!("The storage sends this request somewhere else, where the gate does not go. {tell}: \
                          are bucket, region and upstream of the route right?").into()),
@@ -315,6 +320,7 @@ mod tests {
             UpstreamFault::Closed,
             UpstreamFault::TimedOut,
             UpstreamFault::Malformed("no status line"),
+            UpstreamFault::NotTaken("SignatureDoesNotMatch".into()),
             UpstreamFault::ResponseTruncated,
             UpstreamFault::ResponseStalled,
             UpstreamFault::ResponseMalformed,
@@ -360,6 +366,7 @@ mod tests {
             (502, "upstream-closed"),
             (504, "upstream-timeout"),
             (502, "upstream-malformed"),
+            (502, "signature-refused"),
             (599, "response-truncated"),
             (599, "response-stalled"),
             (599, "response-malformed"),

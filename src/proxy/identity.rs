@@ -7,10 +7,14 @@
 mod ask;
 pub mod form;
 pub mod judge;
+pub mod mask;
+mod regions;
+mod told;
 pub mod veil;
 mod write;
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +29,8 @@ use crate::sign::time::Stamp;
 
 pub use ask::{Admitted, Asked, Needs};
 pub use judge::Verdict;
+use regions::Regions;
+use told::Told;
 
 /// What all shards know.
 #[derive(Clone)]
@@ -53,22 +59,40 @@ struct Tools {
     scratch: Scratch,
     composer: Composer,
     target: Vec<u8>,
-    held: Vec<Option<Arc<Credentials>>>,
-    moved: Vec<Moved>,
+    held: Vec<Option<Rc<Held>>>,
+    regions: Regions,
+    told: Told,
     /// Of the second in which something was signed last.
     stamp: Option<Stamp>,
     /// When the storage last took what was signed by each credential, and with which generation.
     proved: Vec<Option<(u64, Instant)>>,
 }
 
-/// A bucket that turned out to be in another region than its route says.
+/// A reference of the shard's own to credentials: taking one more writes nothing that other shards read.
+struct Held(Arc<Credentials>);
+
+/// What a head was signed with. What comes back is about this, whatever is good in the meantime.
 #[derive(Clone)]
-struct Moved {
-    /// Its host by the route, which no bucket of another provider has.
-    host: String,
-    region: String,
-    /// Whether anything was served from there. Until then it is no more than what one answer said.
-    is_proved: bool,
+pub struct SignedWith {
+    held: Rc<Held>,
+    /// The region, where it is not that of the route.
+    region: Option<Box<str>>,
+    /// Whether the storage has named that region and not served anything from there yet.
+    is_supposed: bool,
+}
+
+impl SignedWith {
+    /// The credentials.
+    #[must_use]
+    pub fn credentials(&self) -> &Credentials {
+        &self.held.0
+    }
+
+    /// The region.
+    #[must_use]
+    pub fn region<'r>(&'r self, route: &'r Route) -> &'r str {
+        self.region.as_deref().unwrap_or(&route.region)
+    }
 }
 
 impl Identity {
@@ -88,8 +112,8 @@ impl Identity {
             tools.proved.get(before).copied().flatten()
         });
         let proved = proved.collect();
-        let moved = tools.moved.iter().filter(|moved| moved.is_proved).cloned().collect();
-        Self { known, tools: RefCell::new(Tools { proved, moved, ..Tools::default() }) }
+        let regions = tools.regions.proved();
+        Self { known, tools: RefCell::new(Tools { proved, regions, ..Tools::default() }) }
     }
 
     /// Who is known.
@@ -117,46 +141,21 @@ impl Identity {
 
     /// Supposes that a bucket is where the storage says, until an answer from there [settles](Self::settle) it.
     pub fn suppose(&self, bucket: &Bucket, region: &str) {
-        let known = &mut self.tools.borrow_mut().moved;
-        if known.iter().any(|moved| moved.host == bucket.host && moved.region == region) {
-            return;
-        }
-        known.retain(|moved| moved.host != bucket.host);
-        if known.len() < MOVED_MAX {
-            known.push(Moved { host: bucket.host.clone(), region: region.to_string(), is_proved: false });
-        }
+        self.tools.borrow_mut().regions.suppose(bucket, region, clock::mono());
     }
 
-    /// The region that requests for `bucket` are signed for now, if that is no more than supposed.
+    /// Notes whether the region that a request was signed for on supposition is right. Says whether it is known since then.
+    pub fn settle(&self, bucket: &Bucket, with: &SignedWith, is_right: bool) -> bool {
+        let region = with.region.as_deref().filter(|_| with.is_supposed);
+        let regions = &mut self.tools.borrow_mut().regions;
+        region.is_some_and(|region| regions.settle(bucket, region, is_right, clock::mono()))
+    }
+
+    /// Whether the log is to be told that the storage refused what was signed with the credentials of `resign`, with this
+    /// code: if so, of how many like it since the last one it was not.
     #[must_use]
-    pub fn supposed(&self, bucket: Option<&Bucket>) -> Option<String> {
-        let moved = &self.tools.borrow().moved;
-        let found = moved.iter().find(|moved| bucket.is_some_and(|bucket| bucket.host == moved.host))?;
-        (!found.is_proved).then(|| found.region.clone())
-    }
-
-    /// Remembers a region that was supposed, or forgets it. Says whether it is remembered from now on.
-    pub fn settle(&self, bucket: &Bucket, region: &str, is_right: bool) -> bool {
-        let known = &mut self.tools.borrow_mut().moved;
-        let is_it = |moved: &Moved| moved.host == bucket.host && moved.region == region && !moved.is_proved;
-        match known.iter().position(is_it) {
-            Some(index) if is_right => known[index].is_proved = true,
-            Some(index) => drop(known.swap_remove(index)),
-            None => return false,
-        }
-        is_right
-    }
-
-    /// The region that requests for `bucket` are signed for.
-    #[must_use]
-    pub fn region_of(&self, route: &Route, bucket: Option<&Bucket>) -> String {
-        write::region_of(&self.tools.borrow().moved, route, bucket).to_string()
-    }
-
-    /// What the gate signs with for `resign` now.
-    #[must_use]
-    pub fn credentials(&self, resign: &ReSign) -> Option<Arc<Credentials>> {
-        self.known.credentials.get(resign.credential)?.current()
+    pub fn tells(&self, resign: &ReSign, code: &str) -> Option<u64> {
+        self.tools.borrow_mut().told.again(resign.credential, code, clock::mono())
     }
 
     /// Tells the thread that keeps the credentials of `resign` that the storage refused those of `generation`.
@@ -169,9 +168,6 @@ impl Identity {
 
 /// How long an answer speaks for the credentials it was given to.
 const PROVED_FOR: Duration = Duration::from_secs(60);
-
-/// Buckets whose region was learned.
-const MOVED_MAX: usize = 64;
 
 #[cfg(test)]
 mod identity_tests;

@@ -12,6 +12,7 @@ pub mod pump;
 pub mod refusal;
 pub mod relay;
 pub mod reply;
+pub mod room;
 pub mod secure;
 pub mod shard;
 pub mod spool;

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::sync::Notify;
 
 use crate::access::{AccessRecord, AccessSink, RequestId};
 use crate::buffer::Pool;
@@ -19,11 +19,12 @@ use crate::limits;
 use crate::link::Dial;
 use crate::pipe::{Pipes, Splice};
 use crate::policy::route::RouteTable;
-use crate::proxy::failure::Failure;
 use crate::proxy::identity::Identity;
 use crate::proxy::load::{Carrying, Load};
+use crate::proxy::room::Rooms;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::{Limits, Timeouts};
+use crate::s3::query::Index;
 use crate::tls::config::ServerConfig;
 
 /// One shard's routes, upstreams, buffers and bounds.
@@ -50,7 +51,8 @@ pub struct Shard<D: Dial, S: AccessSink> {
     pub access: Rc<S>,
     /// What routes that sign anew do it with, if there are any.
     pub identity: Option<Box<Identity>>,
-    rooms: Rc<Rooms>,
+    /// Who may hold how much of the buffers.
+    pub rooms: Rc<Rooms>,
     house: Rc<House<D, S>>,
     clients: Rc<Clients>,
     is_succeeded: Cell<bool>,
@@ -78,37 +80,9 @@ pub struct Terms<D: Dial> {
     pub identity: Option<Identity>,
 }
 
-/// How much may go on at once.
-struct Rooms {
-    exchanges: Semaphore,
-    /// How many of them fit when there are no others.
-    exchanges_max: u32,
-    spools: Semaphore,
-    documents: Semaphore,
-    heads: Semaphore,
-}
-
-impl Rooms {
-    /// Documents that have to be read for signing have a budget of their own, which exchanges then do without.
-    fn new(limits: &Limits, signs: bool) -> Self {
-        let bytes = limits.buffer_bytes_max;
-        let each = bytes / limits::UNSIGNED_SHARE;
-        let others = if signs { 3 } else { 2 };
-        let exchanges_max = shares(bytes - others * each, limits::EXCHANGE_BYTES_MAX);
-        let documents = if signs { shares(each, limits::DELETE_BODY_BYTES_MAX) } else { 0 };
-        Self {
-            exchanges: Semaphore::new(exchanges_max as usize),
-            exchanges_max,
-            spools: Semaphore::new(shares(each, limits.spool_bytes_max) as usize),
-            documents: Semaphore::new(documents as usize),
-            heads: Semaphore::new(shares(each, limits::BUFFER_BYTES) as usize),
-        }
-    }
-}
-
 /// What outlives a configuration.
 struct House<D: Dial, S: AccessSink> {
-    parsed: RefCell<Vec<Parsed>>,
+    parsed: RefCell<Vec<Box<Parsed>>>,
     ids: Ids,
     /// What finished records kept their texts in.
     texts: RefCell<Vec<String>>,
@@ -140,7 +114,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
             timeouts,
             access: Rc::new(access),
             identity: None,
-            rooms: Rc::new(Rooms::new(&limits, false)),
+            rooms: Rc::new(rooms(&limits, false)),
             limits,
             house: Rc::new(House {
                 parsed: RefCell::default(),
@@ -164,7 +138,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         let (buffers, rooms) = if is_same {
             (self.buffers.clone(), Rc::clone(&self.rooms))
         } else {
-            (Pool::new(limits.buffer_bytes_max), Rc::new(Rooms::new(&limits, identity.is_some())))
+            (Pool::new(limits.buffer_bytes_max), Rc::new(rooms(&limits, identity.is_some())))
         };
         self.clients.seats.set(limits.connections_max);
         let next = Rc::new(Self {
@@ -223,7 +197,7 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     /// then do without.
     #[must_use]
     pub fn with_identity(self, identity: Identity) -> Self {
-        let rooms = Rc::new(Rooms::new(&self.limits, true));
+        let rooms = Rc::new(rooms(&self.limits, true));
         Self { identity: Some(Box::new(identity)), rooms, ..self }
     }
 
@@ -248,51 +222,11 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
         remaining.is_none_or(|remaining| remaining >= limits::LONG_BODY_BYTES_MIN).then(|| load.carry())
     }
 
-    /// Takes the share of one exchange in the shard's buffers. First come, first served, but nobody waits for long: most
-    /// exchanges end in milliseconds, so a queue that does not move is an overload.
-    ///
-    /// # Errors
-    /// [`Failure::Overloaded`] after [`limits::ROOM_WAIT`].
-    pub async fn room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.rooms.exchanges, 1).await
-    }
-
-    /// The same for an upload whose chunks are signed, which holds [`limits::SIGNED_CHUNKS_HELD_BYTES`] besides: it takes the
-    /// shares of as many exchanges as would fit there.
-    ///
-    /// # Errors
-    /// As [`room`](Self::room).
-    pub async fn room_for_chunks(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.rooms.exchanges, SHARES_OF_CHUNKS.min(self.rooms.exchanges_max)).await
-    }
-
-    /// Takes the share of one document that has to be read before the request it comes with can be decided about.
-    ///
-    /// # Errors
-    /// As [`room`](Self::room).
-    pub async fn document_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.rooms.documents, 1).await
-    }
-
-    /// Takes the share of one spooled body. These have a small budget of their own: spooling happens before S3 has seen
-    /// the request, for anybody who can connect.
-    ///
-    /// # Errors
-    /// As [`room`](Self::room).
-    pub async fn spool_room(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        acquire(&self.rooms.spools, 1).await
-    }
-
-    /// Takes the share of a request head that did not come in one piece, if one is left.
-    #[must_use]
-    pub fn head_room(&self) -> Option<SemaphorePermit<'_>> {
-        self.rooms.heads.try_acquire().ok()
-    }
-
     /// Takes a place for the two parsed heads of one exchange; its allocations come back with it.
     #[must_use]
     pub fn parsed(&self) -> ParsedHeads<'_> {
-        ParsedHeads { heads: self.house.parsed.borrow_mut().pop().unwrap_or_default(), home: &self.house.parsed }
+        let heads = self.house.parsed.borrow_mut().pop().unwrap_or_default();
+        ParsedHeads { heads: Some(heads), home: &self.house.parsed }
     }
 
     /// The next request id.
@@ -389,19 +323,27 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
 #[derive(Default)]
 struct Parsed {
     request: RequestHead,
+    query: Index,
     response: ResponseHead,
+}
+
+/// The rooms in the buffers of a shard.
+fn rooms(limits: &Limits, signs: bool) -> Rooms {
+    Rooms::new(limits.buffer_bytes_max, limits.spool_bytes_max, signs)
 }
 
 /// The parsed heads of one exchange. An idle connection has none.
 pub struct ParsedHeads<'a> {
-    heads: Parsed,
-    home: &'a RefCell<Vec<Parsed>>,
+    /// In a box: they would be part of every idle connection.
+    heads: Option<Box<Parsed>>,
+    home: &'a RefCell<Vec<Box<Parsed>>>,
 }
 
 impl ParsedHeads<'_> {
-    /// The request's head and the response's.
-    pub fn both(&mut self) -> (&mut RequestHead, &mut ResponseHead) {
-        (&mut self.heads.request, &mut self.heads.response)
+    /// The request's head, what its query is made of, and the response's head.
+    pub fn all(&mut self) -> (&mut RequestHead, &mut Index, &mut ResponseHead) {
+        let Parsed { request, query, response } = &mut **self.heads.get_or_insert_default();
+        (request, query, response)
     }
 }
 
@@ -409,26 +351,8 @@ impl Drop for ParsedHeads<'_> {
     fn drop(&mut self) {
         let mut home = self.home.borrow_mut();
         if home.len() < limits::PARSED_HEADS_KEPT_MAX {
-            home.push(std::mem::take(&mut self.heads));
+            home.extend(self.heads.take());
         }
-    }
-}
-
-/// Shares of exchanges that an upload with signed chunks takes, its own included.
-const SHARES_OF_CHUNKS: u32 = 1 + limits::SIGNED_CHUNKS_HELD_BYTES.div_ceil(limits::EXCHANGE_BYTES_MAX) as u32;
-
-/// How many parts of `each` bytes there are in `bytes`: one at least.
-fn shares(bytes: usize, each: usize) -> u32 {
-    (bytes / each.max(1)).clamp(1, Semaphore::MAX_PERMITS.min(u32::MAX as usize)) as u32
-}
-
-async fn acquire(semaphore: &Semaphore, shares: u32) -> Result<SemaphorePermit<'_>, Failure> {
-    if let Ok(permit) = semaphore.try_acquire_many(shares) {
-        return Ok(permit);
-    }
-    match clock::within(Deadline::after(limits::ROOM_WAIT), semaphore.acquire_many(shares)).await {
-        Some(Ok(permit)) => Ok(permit),
-        _ => Err(Failure::Overloaded),
     }
 }
 

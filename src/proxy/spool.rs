@@ -64,7 +64,9 @@ pub async fn read_until<L: Link>(
     bytes_max: usize,
     mut is_enough: impl FnMut(&[u8]) -> Result<bool, Failure>,
 ) -> Result<Spooled, Failure> {
-    let mut data = Vec::new();
+    // Memory that grows with what comes would be up to three times as much while it does.
+    let announced = reader.remaining().unwrap_or(0).min(bytes_max as u64);
+    let mut data = Vec::with_capacity(announced as usize);
     let first_used = decode(&mut reader, first, &mut data, bytes_max)?;
     let mut leftover = None;
     let mut buffer = buffers.take();

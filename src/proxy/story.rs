@@ -58,12 +58,6 @@ impl Story {
         let (head, block, record) = (request.head, request.block, &mut self.record);
         record.say(Said::Host, request.authority);
         record.say(Said::Method, request.method());
-        if request.is_ping() {
-            record.operation = Some("Ping");
-        } else {
-            record.operation = Some(operation::name(request.method(), request.target));
-            record.say_decoded(Said::Key, request.target.escaped_key());
-        }
         for (what, name) in [(Said::Range, "range"), (Said::UserAgent, "user-agent")] {
             if let Some(value) = head.fields.get(block, name) {
                 record.say(what, value);
@@ -73,6 +67,19 @@ impl Story {
             if let Some(value) = value {
                 record.say(what, value);
             }
+        }
+    }
+
+    /// What that is by the request alone, unless somebody who knows more has said it.
+    pub fn named(&mut self, request: &Request<'_>) {
+        if !self.is_wanted || self.record.operation.is_some() {
+            return;
+        }
+        if request.is_ping() {
+            self.record.operation = Some("Ping");
+        } else {
+            self.record.operation = Some(operation::name(request.method(), request.target));
+            self.record.say_decoded(Said::Key, request.target.escaped_key());
         }
     }
 
@@ -90,13 +97,13 @@ impl Story {
             return;
         }
         self.record.say(Said::Identity, &identity.clients().get(asked.client()).name);
-        // On other routes that was said already.
-        if asked.is_at_endpoint() {
-            if let Some(bucket) = asked.place().bucket {
-                self.record.say(Said::Bucket, &bucket.name);
-            }
-            self.record.say_decoded(Said::Key, asked.place().key);
+        // On other routes it was said already.
+        if asked.is_at_endpoint()
+            && let Some(bucket) = asked.place().bucket
+        {
+            self.record.say(Said::Bucket, &bucket.name);
         }
+        self.record.say_decoded(Said::Key, asked.place().key);
     }
 
     /// Who uploads a form, and what.

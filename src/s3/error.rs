@@ -2,6 +2,8 @@
 //!
 //! The shape is that of "Error responses" in the Amazon S3 API Reference; SDKs read `Code` and `Message` from it.
 
+use memchr::{memchr, memmem};
+
 use crate::limits;
 
 /// What `HostId` says in a body of the gate's own, so that nobody takes it for S3's.
@@ -50,9 +52,9 @@ pub fn code_of(body: &[u8]) -> Option<&[u8]> {
     const OPEN: &[u8] = b"<Code>";
     const CLOSE: &[u8] = b"</Code>";
     let body = &body[..body.len().min(limits::ERROR_BODY_BYTES_MAX)];
-    let start = body.windows(OPEN.len()).position(|window| window == OPEN)? + OPEN.len();
+    let start = memmem::find(body, OPEN)? + OPEN.len();
     let rest = &body[start..];
-    let end = rest.iter().take(CODE_BYTES_MAX + 1).position(|byte| *byte == b'<')?;
+    let end = memchr(b'<', &rest[..rest.len().min(CODE_BYTES_MAX + 1)])?;
     let code = &rest[..end];
     let plain = code.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'.');
     (plain && !code.is_empty() && rest[end..].starts_with(CLOSE)).then_some(code)

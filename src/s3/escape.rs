@@ -1,82 +1,9 @@
-//! The one percent-coder (RFC 3986 §2.1), and the walk over a query's raw pairs.
+//! The one percent-coder (RFC 3986 §2.1).
 //!
 //! Decoded text is for people and for decisions, never for forwarding: decoding loses how the client wrote a byte, and
 //! the signature covers how the client wrote it.
 
 use std::borrow::Cow;
-
-/// One `name=value` of a query, as written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pair<'a> {
-    /// The name before decoding.
-    pub name: &'a [u8],
-    /// The value before decoding; `None` where there was no `=`.
-    pub value: Option<&'a [u8]>,
-}
-
-impl<'a> Pair<'a> {
-    /// Whether the decoded name is exactly `wanted`.
-    #[must_use]
-    pub fn is(self, wanted: &str) -> bool {
-        // An escape makes a name longer than what it stands for.
-        self.name == wanted.as_bytes() || (self.name.len() >= wanted.len() && self.is_escaped(wanted))
-    }
-
-    fn is_escaped(self, wanted: &str) -> bool {
-        memchr::memchr2(b'%', b'+', self.name).is_some() && form_bytes(self.name).eq(wanted.bytes())
-    }
-
-    /// Whether the decoded name is `wanted` in any mixture of cases.
-    #[must_use]
-    pub fn is_like(self, wanted: &str) -> bool {
-        if self.name.len() <= wanted.len() {
-            // An escape makes a name longer, never as long as what it stands for.
-            return self.name.eq_ignore_ascii_case(wanted.as_bytes());
-        }
-        let fold = |byte: u8| byte.to_ascii_lowercase();
-        memchr::memchr(b'%', self.name).is_some() && form_bytes(self.name).map(fold).eq(wanted.bytes().map(fold))
-    }
-
-    /// The decoded name.
-    #[must_use]
-    pub fn decoded_name(self) -> Cow<'a, [u8]> {
-        decode_form(self.name)
-    }
-
-    /// The decoded value, empty where there was none.
-    #[must_use]
-    pub fn decoded_value(self) -> Cow<'a, [u8]> {
-        decode_form(self.value.unwrap_or_default())
-    }
-}
-
-/// The pairs of a query (without its `?`), in order, empty ones left out.
-pub fn pairs(query: &[u8]) -> impl Iterator<Item = Pair<'_>> {
-    Pairs { rest: query }
-}
-
-struct Pairs<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Pairs<'a> {
-    type Item = Pair<'a>;
-
-    fn next(&mut self) -> Option<Pair<'a>> {
-        while !self.rest.is_empty() {
-            let end = memchr::memchr(b'&', self.rest);
-            let (pair, rest) = end.map_or((self.rest, &[][..]), |at| (&self.rest[..at], &self.rest[at + 1..]));
-            self.rest = rest;
-            if !pair.is_empty() {
-                return Some(match memchr::memchr(b'=', pair) {
-                    Some(at) => Pair { name: &pair[..at], value: Some(&pair[at + 1..]) },
-                    None => Pair { name: pair, value: None },
-                });
-            }
-        }
-        None
-    }
-}
 
 /// Decodes a path: each valid `%XX` becomes its byte, everything else (an invalid escape too) stays as it is.
 #[must_use]
@@ -130,22 +57,24 @@ pub fn recode_form(raw: &[u8], out: &mut Vec<u8>) {
 /// Clients write nearly everything as it has to be: that is copied in long runs.
 fn recode(raw: &[u8], plus: u8, slash: Slash, out: &mut Vec<u8>) {
     let kept = kept(slash);
-    out.reserve(raw.len());
     let (mut run, mut at) = (0, 0);
-    while let Some(plain) = raw[at..].iter().position(|byte| !kept[usize::from(*byte)]) {
-        at += plain;
+    loop {
+        at += plain_len(&raw[at..], kept);
         let (meant, length) = match raw[at..] {
-            [b'%', high, low, ..] if digit(high).is_some() && digit(low).is_some() => {
-                let meant = digit(high).unwrap_or_default() << 4 | digit(low).unwrap_or_default();
-                if !kept[usize::from(meant)] && !high.is_ascii_lowercase() && !low.is_ascii_lowercase() {
-                    at += 3;
-                    continue;
+            [] => break,
+            [b'%', high, low, ..] => match (HEX[usize::from(high)], HEX[usize::from(low)]) {
+                (high, low) if (high | low) & NO_DIGIT != 0 => (b'%', 1),
+                (high, low) => {
+                    let meant = high << 4 | (low & 15);
+                    if (high | low) & LOWER_CASE == 0 && !kept[usize::from(meant)] {
+                        at += 3;
+                        continue;
+                    }
+                    (meant, 3)
                 }
-                (meant, 3)
-            }
+            },
             [b'+', ..] => (plus, 1),
             [byte, ..] => (byte, 1),
-            [] => break,
         };
         out.extend_from_slice(&raw[run..at]);
         if kept[usize::from(meant)] {
@@ -157,6 +86,15 @@ fn recode(raw: &[u8], plus: u8, slash: Slash, out: &mut Vec<u8>) {
         run = at;
     }
     out.extend_from_slice(&raw[run..]);
+}
+
+/// How many bytes are not escaped, from the first on.
+fn plain_len(raw: &[u8], kept: &[bool; 256]) -> usize {
+    let is_kept = |byte: &u8| kept[usize::from(*byte)];
+    // Without a branch for each byte.
+    let are_kept = |eight: &&[u8; 8]| eight.iter().fold(true, |all, byte| all & is_kept(byte));
+    let eights = 8 * raw.as_chunks().0.iter().take_while(are_kept).count();
+    eights + raw[eights..].iter().take_while(|byte| is_kept(byte)).count()
 }
 
 fn escape(byte: u8, out: &mut Vec<u8>) {
@@ -196,14 +134,17 @@ fn unescaped(raw: &[u8], plus: u8) -> Vec<u8> {
     while let Some(at) = memchr::memchr2(b'%', b'+', rest) {
         out.extend_from_slice(&rest[..at]);
         let mut one = Decoded { rest: &rest[at..], plus };
-        out.extend(one.next());
+        if let Some(byte) = one.next() {
+            out.push(byte);
+        }
         rest = one.rest;
     }
     out.extend_from_slice(rest);
     out
 }
 
-fn form_bytes(raw: &[u8]) -> Decoded<'_> {
+/// The bytes [`decode_form`] would give, one at a time, so that names are compared without allocating.
+pub(super) fn form_bytes(raw: &[u8]) -> impl Iterator<Item = u8> {
     Decoded { rest: raw, plus: b' ' }
 }
 
@@ -231,13 +172,28 @@ impl Iterator for Decoded<'_> {
 }
 
 fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        b'A'..=b'F' => Some(byte - b'A' + 10),
-        _ => None,
-    }
+    let digit = HEX[usize::from(byte)];
+    (digit & NO_DIGIT == 0).then_some(digit & 15)
 }
+
+/// What each byte is as a hexadecimal digit.
+static HEX: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 10 {
+        table[b'0' as usize + value] = value as u8;
+        value += 1;
+    }
+    while value < 16 {
+        table[b'A' as usize + value - 10] = value as u8;
+        table[b'a' as usize + value - 10] = value as u8 | LOWER_CASE;
+        value += 1;
+    }
+    table
+};
+
+const LOWER_CASE: u8 = 0x10;
+const NO_DIGIT: u8 = 0x80;
 
 #[cfg(test)]
 mod tests {
@@ -297,24 +253,6 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_walked_pair_by_pair() {
-        let seen: Vec<_> = pairs(b"&uploads&a=1&&b=&=c&d=e=f%26&").map(|p| (p.name, p.value)).collect();
-        let expected: Vec<(&[u8], Option<&[u8]>)> =
-            vec![(b"uploads", None), (b"a", Some(b"1")), (b"b", Some(b"")), (b"", Some(b"c")), (b"d", Some(b"e=f%26"))];
-        assert_eq!(seen, expected);
-        assert_eq!(pairs(b"").count(), 0);
-    }
-
-    #[test]
-    fn names_are_compared_after_decoding() {
-        let pair = Pair { name: b"X%2dAmz-%53ignature", value: Some(b"a%20b+c") };
-        assert!(pair.is("X-Amz-Signature") && pair.is_like("x-amz-signature"));
-        assert!(!pair.is("x-amz-signature") && !pair.is_like("x-amz-signatur") && !pair.is_like("x-amz-signatures"));
-        assert_eq!(&*pair.decoded_name(), b"X-Amz-Signature");
-        assert_eq!(&*pair.decoded_value(), b"a b c");
-    }
-
-    #[test]
     fn encoding_keeps_only_the_unreserved_set() {
         let mut out = Vec::new();
         encode("a/b c+d%é~-._?#".as_bytes(), Slash::Keep, &mut out);
@@ -336,8 +274,6 @@ mod tests {
         #[test]
         fn decoding_never_grows_and_never_panics(raw: Vec<u8>) {
             prop_assert!(decode(&raw).len() <= raw.len());
-            let joined: usize = pairs(&raw).map(|p| p.name.len() + p.value.map_or(0, |v| v.len() + 1)).sum();
-            prop_assert!(joined <= raw.len());
         }
     }
 }

@@ -12,11 +12,11 @@ use crate::limits;
 
 use known::{
     ANY_PARAMETERS, BUCKET_PARAMETERS, FIELDS, FORM_FIELDS, MAKING, NONE, OBJECT_PARAMETERS, OTHER_DIALECTS,
-    SERVICE_PARAMETERS, SIGNATURE_PARAMETERS, SINGLE_FIELDS, VALUED_PARAMETERS,
+    SERVICE_PARAMETERS, SINGLE_FIELDS, VALUED_PARAMETERS,
 };
 
-use super::escape::Pair;
 use super::operation::{self, Level, Operations};
+use super::query::{Kind, Pair};
 use super::target::Target;
 
 /// Something a rule has to name before a request may do it.
@@ -283,20 +283,17 @@ pub fn of_form<'n>(names: impl Iterator<Item = &'n [u8]>) -> Result<FeatureSet, 
 fn of_query(method: &[u8], level: Level, target: Target<'_>) -> Result<FeatureSet, Unknown> {
     let mut set = FeatureSet::NONE;
     let mut chosen = false;
-    for (index, pair) in target.pairs().enumerate() {
+    let own = target.pairs().without_signature();
+    for (index, pair) in own.clone().enumerate() {
         if index >= limits::QUERY_PAIRS_MAX {
             return Err(Unknown::new(&pair.decoded_name(), Why::NotKnown));
         }
-        // Most parameters of a link are those of its signature, in the spelling of AWS.
-        if SIGNATURE_PARAMETERS.iter().any(|known| pair.name == known.as_bytes()) {
-            continue;
-        }
         let name = pair.decoded_name();
-        if has_prefix(&name, b"x-amz-") {
+        if pair.kind() == Kind::Field {
             set = set.and(signed_parameter(pair, &name)?);
             continue;
         }
-        if target.pairs().take(index).any(|earlier| earlier.decoded_name() == name) {
+        if own.clone().take(index).any(|earlier| earlier.decoded_name() == name) {
             return Err(Unknown::new(&name, Why::Twice));
         }
         if method == b"OPTIONS" {
@@ -327,7 +324,7 @@ fn is_valued(name: &[u8]) -> bool {
 
 /// Refuses half of what names a part: whether that uploads one or the object is for each server to say.
 fn check_part(target: Target<'_>) -> Result<(), Unknown> {
-    let has = |name| target.pairs().any(|pair| pair.is(name));
+    let has = |name| target.pairs().without_signature().any(|pair| pair.is(name));
     match (has("uploadId"), has("partNumber")) {
         (true, false) => Err(Unknown::new(b"uploadId", Why::Alone)),
         (false, true) => Err(Unknown::new(b"partNumber", Why::Alone)),
@@ -354,9 +351,6 @@ fn parameter(level: Level, pair: Pair<'_>, name: &[u8]) -> Option<FeatureSet> {
 
 /// A parameter that S3 takes for a field of that name, because presigned links carry fields in the query.
 fn signed_parameter(pair: Pair<'_>, name: &[u8]) -> Result<FeatureSet, Unknown> {
-    if SIGNATURE_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes())) {
-        return Ok(FeatureSet::NONE);
-    }
     // What a copy reads is looked for among the fields, and there only.
     if has_prefix(name, b"x-amz-copy-source") {
         return Err(Unknown::new(name, Why::NotKnown));

@@ -7,6 +7,7 @@ pub mod escape;
 pub mod features;
 pub mod form;
 pub mod operation;
+pub mod query;
 pub mod restore;
 pub mod target;
 mod xml;

@@ -36,11 +36,7 @@ pub fn at(method: &[u8], level: Level, target: Target<'_>) -> &'static str {
         return "CorsPreflight";
     }
     let (plain, subresources) = rows(level);
-    for pair in target.pairs() {
-        // Presigned links carry nine parameters that are never sub-resources; all of them start alike.
-        if pair.name.starts_with(b"X-Amz-") || pair.name.starts_with(b"x-amz-") {
-            continue;
-        }
+    for pair in target.pairs().without_signature() {
         let name = pair.decoded_name();
         let mut rows = subresources.iter();
         if let Some(row) = rows.find(|row| *name == *row.1.as_bytes() && row.0.as_bytes() == method) {

@@ -9,13 +9,16 @@
 
 use std::borrow::Cow;
 
-use super::escape::{self, Pair};
+use super::escape;
+use super::query::{self, Index, Kind, Pair, Pairs, Part};
 
 /// A borrowed request target, cut at its first `?`.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Target<'a> {
     path: &'a [u8],
     query: Option<&'a [u8]>,
+    /// Of the query, if one was made.
+    index: Option<&'a Index>,
 }
 
 /// How a request's query signs it.
@@ -43,9 +46,17 @@ impl<'a> Target<'a> {
     #[must_use]
     pub fn parse(path_and_query: &'a [u8]) -> Self {
         match memchr::memchr(b'?', path_and_query) {
-            Some(at) => Self { path: &path_and_query[..at], query: Some(&path_and_query[at + 1..]) },
-            None => Self { path: path_and_query, query: None },
+            Some(at) => Self { path: &path_and_query[..at], query: Some(&path_and_query[at + 1..]), index: None },
+            None => Self { path: path_and_query, query: None, index: None },
         }
+    }
+
+    /// The same, with an index of the query made in `index`: worth it where the query is looked at more than once.
+    #[must_use]
+    pub fn indexed(path_and_query: &'a [u8], index: &'a mut Index) -> Self {
+        let target = Self::parse(path_and_query);
+        let is_made = index.read(target.query.unwrap_or_default());
+        Self { index: is_made.then_some(&*index), ..target }
     }
 
     /// The path as received.
@@ -79,8 +90,10 @@ impl<'a> Target<'a> {
     }
 
     /// The pairs of the query, in order.
-    pub fn pairs(self) -> impl Iterator<Item = Pair<'a>> {
-        escape::pairs(self.query.unwrap_or_default())
+    #[must_use]
+    pub fn pairs(self) -> Pairs<'a> {
+        let query = self.query.unwrap_or_default();
+        self.index.map_or_else(|| query::pairs(query), |index| index.pairs(query))
     }
 
     /// The decoded value of the first parameter with exactly this name, empty for one without a value.
@@ -98,11 +111,10 @@ impl<'a> Target<'a> {
     pub fn signature(self) -> SignatureKind {
         let mut kind = SignatureKind::None;
         for pair in self.pairs() {
-            if pair.is_like("X-Amz-Signature") || pair.is_like("X-Amz-Algorithm") {
-                return SignatureKind::V4Query;
-            }
-            if pair.is_like("Signature") || pair.is_like("AWSAccessKeyId") {
-                kind = SignatureKind::V2Query;
+            match pair.kind() {
+                Kind::Signature(Part::Signature | Part::Algorithm) => return SignatureKind::V4Query,
+                Kind::OldSignature => kind = SignatureKind::V2Query,
+                _ => {}
             }
         }
         kind
@@ -111,13 +123,13 @@ impl<'a> Target<'a> {
     /// ShotGrid's id of the user the link was made for (`x-amz-meta-user-id`), for the log.
     #[must_use]
     pub fn user_id(self) -> Option<Cow<'a, [u8]>> {
-        self.param_like("x-amz-meta-user-id")
+        self.field("x-amz-meta-user-id")
     }
 
     /// ShotGrid's type of that user (`x-amz-meta-user-type`: `HumanUser`, `ApiUser`), for the log.
     #[must_use]
     pub fn user_type(self) -> Option<Cow<'a, [u8]>> {
-        self.param_like("x-amz-meta-user-type")
+        self.field("x-amz-meta-user-type")
     }
 
     /// When the link was signed and when it expires.
@@ -127,6 +139,11 @@ impl<'a> Target<'a> {
             signed_at: self.param_like("X-Amz-Date"),
             expires: self.param_like("X-Amz-Expires").or_else(|| self.param_like("Expires")),
         }
+    }
+
+    fn field(self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let mut fields = self.pairs().without_signature().filter(|pair| pair.kind() == Kind::Field);
+        fields.find(|pair| pair.is_like(name)).map(Pair::decoded_value)
     }
 
     fn param_like(self, name: &str) -> Option<Cow<'a, [u8]>> {

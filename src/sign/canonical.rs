@@ -8,7 +8,8 @@ use std::ops::Range;
 use crate::http::fields::Fields;
 use crate::http::trim;
 use crate::limits;
-use crate::s3::escape::{self, Pair};
+use crate::s3::escape;
+use crate::s3::query::Pair;
 use crate::s3::target::Target;
 use crate::sign::key::{Scope, Signature, SigningKey, write_sha256};
 
@@ -79,7 +80,7 @@ impl Scratch {
         self.text.push(b'\n');
         write_path(path, &mut self.text);
         self.text.push(b'\n');
-        self.write_query(pairs)?;
+        self.write_query(pairs, escape::recode_form)?;
         self.text.push(b'\n');
         Ok(())
     }
@@ -94,29 +95,14 @@ impl Scratch {
         self.text.push(b'\n');
         self.text.extend_from_slice(target.path());
         self.text.push(b'\n');
-        self.query.clear();
-        self.query.extend_from_slice(target.query().unwrap_or_default());
-        self.pairs.clear();
-        let mut at = 0;
-        for pair in target.pairs() {
-            if self.pairs.len() == limits::QUERY_PAIRS_MAX {
-                return Err(Unsignable::TooManyParameters);
-            }
-            let middle = at + pair.name.len();
-            let value = pair.value.map_or(middle..middle, |value| middle + 1..middle + 1 + value.len());
-            debug_assert!(self.query.get(at..middle) == Some(pair.name), "an empty pair in a plain query");
-            self.pairs.push((at..middle, value.clone()));
-            at = value.end + 1;
-        }
-        self.write_pairs();
+        self.write_query(target.pairs(), |side, out| out.extend_from_slice(side))?;
         self.text.push(b'\n');
         Ok(())
     }
 
-    /// Writes a field, and the values of others of the same name with it.
-    pub(super) fn add<'v>(&mut self, name: &[u8], values: impl Iterator<Item = &'v [u8]>) {
-        self.text.extend_from_slice(name);
-        write_values(values, &mut self.text);
+    /// Adds lines of fields as [`write_values`] ends them, in order.
+    pub(super) fn add(&mut self, lines: &[u8]) {
+        self.text.extend_from_slice(lines);
     }
 
     /// Writes everything behind the fields.
@@ -146,7 +132,12 @@ impl Scratch {
         &self.string_to_sign
     }
 
-    fn write_query<'q>(&mut self, pairs: impl Iterator<Item = Pair<'q>>) -> Result<(), Unsignable> {
+    /// Writes the pairs in order, each side of them by `write`.
+    fn write_query<'q>(
+        &mut self,
+        pairs: impl Iterator<Item = Pair<'q>>,
+        write: impl Fn(&[u8], &mut Vec<u8>),
+    ) -> Result<(), Unsignable> {
         self.query.clear();
         self.pairs.clear();
         for pair in pairs {
@@ -154,9 +145,9 @@ impl Scratch {
                 return Err(Unsignable::TooManyParameters);
             }
             let start = self.query.len();
-            escape::recode_form(pair.name, &mut self.query);
+            write(pair.name, &mut self.query);
             let middle = self.query.len();
-            escape::recode_form(pair.value.unwrap_or_default(), &mut self.query);
+            write(pair.value.unwrap_or_default(), &mut self.query);
             self.pairs.push((start..middle, middle..self.query.len()));
         }
         self.write_pairs();
@@ -199,7 +190,7 @@ fn write_path(path: &[u8], out: &mut Vec<u8>) {
     escape::recode_path(path, out);
 }
 
-/// `name:value`, the values of several fields of one name between commas.
+/// The line of the fields of this name.
 fn write_field(fields: &Fields, block: &[u8], name: &[u8], out: &mut Vec<u8>) -> Result<(), Unsignable> {
     let mut values = fields.iter(block).filter(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value);
     let first = values.next().ok_or(Unsignable::FieldMissing)?;
@@ -208,7 +199,8 @@ fn write_field(fields: &Fields, block: &[u8], name: &[u8], out: &mut Vec<u8>) ->
     Ok(())
 }
 
-fn write_values<'v>(values: impl Iterator<Item = &'v [u8]>, out: &mut Vec<u8>) {
+/// `name:value`, the values of several fields of one name between commas, behind a name that was written.
+pub(super) fn write_values<'v>(values: impl Iterator<Item = &'v [u8]>, out: &mut Vec<u8>) {
     let mut separator = b':';
     for value in values {
         out.push(separator);

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::http::fields::Fields;
 use crate::limits;
-use crate::s3::escape::Pair;
+use crate::s3::query::{Kind, Pair, Part};
 use crate::s3::target::Target;
 use crate::sign::canonical::ALGORITHM;
 use crate::sign::key::{Scope, Signature, TERMINATOR};
@@ -99,46 +99,10 @@ pub fn read<'a>(target: Target<'a>, fields: &Fields, block: &'a [u8]) -> Result<
     }
 }
 
-/// Names of the parameters that sign a link.
-const PARAMETERS: [&str; 8] = [
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-SignedHeaders",
-    "X-Amz-Signature",
-    "X-Amz-Security-Token",
-    "X-Amz-Content-Sha256",
-];
-const ALGORITHM_AT: usize = 0;
-const CREDENTIAL_AT: usize = 1;
-const DATE_AT: usize = 2;
-const EXPIRES_AT: usize = 3;
-const NAMES_AT: usize = 4;
-const SIGNATURE_AT: usize = 5;
-const TOKEN_AT: usize = 6;
-const PAYLOAD_AT: usize = 7;
-
-/// Whether a parameter signs a link, in whatever case or escapes it is written.
-#[must_use]
-pub fn is_parameter(pair: Pair<'_>) -> bool {
-    place_of(pair).is_some()
-}
-
-/// The place of a parameter among [`PARAMETERS`].
-fn place_of(pair: Pair<'_>) -> Option<usize> {
-    // Most others are told by their first byte, and most of these are spelled as they should be.
-    if !matches!(pair.name.first(), Some(b'X' | b'x' | b'%')) {
-        return None;
-    }
-    let exact = PARAMETERS.iter().position(|name| pair.name == name.as_bytes());
-    exact.or_else(|| PARAMETERS.iter().position(|name| pair.is_like(name)))
-}
-
 /// The parameters of a query that sign it.
 #[derive(Default)]
 struct Parameters<'a> {
-    found: [Option<Pair<'a>>; PARAMETERS.len()],
+    found: [Option<Pair<'a>>; Part::COUNT],
     /// One is there twice, or in another spelling than S3's.
     is_odd: bool,
     /// Signature version 2.
@@ -149,25 +113,23 @@ impl<'a> Parameters<'a> {
     fn of(target: Target<'a>) -> Self {
         let mut seen = Self::default();
         for pair in target.pairs() {
-            match place_of(pair) {
-                Some(place) => {
-                    seen.is_odd |= seen.found[place].replace(pair).is_some() || !pair.is(PARAMETERS[place]);
+            match pair.kind() {
+                Kind::Signature(part) => {
+                    seen.is_odd |= seen.found[part as usize].replace(pair).is_some() || !pair.is(part.name());
                 }
-                None if matches!(pair.name.first(), Some(b'A' | b'a' | b'S' | b's' | b'%')) => {
-                    seen.is_old |= pair.is_like("AWSAccessKeyId") || pair.is_like("Signature");
-                }
-                None => {}
+                Kind::OldSignature => seen.is_old = true,
+                Kind::Field | Kind::Other => {}
             }
         }
         seen
     }
 
     fn is_link(&self) -> bool {
-        self.found[SIGNATURE_AT].is_some() || self.found[ALGORITHM_AT].is_some()
+        self.found[Part::Signature as usize].is_some() || self.found[Part::Algorithm as usize].is_some()
     }
 
-    fn value(&self, place: usize) -> Option<Cow<'a, [u8]>> {
-        self.found[place].map(Pair::decoded_value)
+    fn value(&self, part: Part) -> Option<Cow<'a, [u8]>> {
+        self.found[part as usize].map(Pair::decoded_value)
     }
 }
 
@@ -218,16 +180,16 @@ fn read_query<'a>(link: &Parameters<'a>) -> Result<Claim<'a>, Malformed> {
     if link.is_odd {
         return Err(Malformed::Query("a parameter of the signature is given twice, or is not spelled as it should be"));
     }
-    if link.value(ALGORITHM_AT).as_deref() != Some(ALGORITHM) {
+    if link.value(Part::Algorithm).as_deref() != Some(ALGORITHM) {
         return Err(Malformed::Query("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
     }
-    if link.value(PAYLOAD_AT).is_some_and(|payload| &*payload != UNSIGNED_PAYLOAD) {
+    if link.value(Part::ContentSha256).is_some_and(|payload| &*payload != UNSIGNED_PAYLOAD) {
         return Err(Malformed::Query("X-Amz-Content-Sha256 of a link may be UNSIGNED-PAYLOAD only"));
     }
-    let required = |place| link.value(place).ok_or(Malformed::Query(REQUIRED));
-    let credential = required(CREDENTIAL_AT)?;
-    let (signed_at, expires) = (required(DATE_AT)?, required(EXPIRES_AT)?);
-    let (names, signature) = (required(NAMES_AT)?, required(SIGNATURE_AT)?);
+    let required = |part| link.value(part).ok_or(Malformed::Query(REQUIRED));
+    let credential = required(Part::Credential)?;
+    let (signed_at, expires) = (required(Part::Date)?, required(Part::Expires)?);
+    let (names, signature) = (required(Part::SignedHeaders)?, required(Part::Signature)?);
     let (access_key, _) = split_credential(&credential)
         .ok_or(Malformed::Query("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
     let access_key_len = access_key.len();
@@ -240,7 +202,7 @@ fn read_query<'a>(link: &Parameters<'a>) -> Result<Claim<'a>, Malformed> {
             .ok_or(Malformed::Query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""))?,
         expires: Some(seconds(&expires)?),
         names,
-        token: link.value(TOKEN_AT),
+        token: link.value(Part::SecurityToken),
         signature: Signature::from_hex(&signature)
             .ok_or(Malformed::Query("X-Amz-Signature is not 64 hexadecimal digits"))?,
     })
@@ -251,11 +213,15 @@ const REQUIRED: &str = "Query-string authentication version 4 requires the X-Amz
 
 /// Access key, and scope.
 pub(super) fn split_credential(credential: &[u8]) -> Option<(&[u8], &[u8])> {
-    let mut slashes = credential.iter().enumerate().rev().filter(|(_, byte)| **byte == b'/');
-    let (before_scope, _) = slashes.nth(3)?;
-    let (access_key, scope) = (&credential[..before_scope], &credential[before_scope + 1..]);
-    let mut parts = scope.split(|&byte| byte == b'/');
-    let (date, region, service, end) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    // Region and service have no slash in them; an access key may.
+    let mut parts = [&[][..]; 4];
+    let mut rest = credential;
+    for part in parts.iter_mut().rev() {
+        let slash = memchr::memrchr(b'/', rest)?;
+        (rest, *part) = (&rest[..slash], &rest[slash + 1..]);
+    }
+    let (access_key, [date, region, service, end]) = (rest, parts);
+    let scope = &credential[access_key.len() + 1..];
     let is_scope = date.len() == 8
         && date.iter().all(u8::is_ascii_digit)
         && is_name(region)

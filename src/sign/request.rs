@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::s3::escape::{self, Slash};
 use crate::s3::target::Target;
-use crate::sign::canonical::{ALGORITHM, Scratch, Unsignable};
+use crate::sign::canonical::{self, ALGORITHM, Scratch, Unsignable};
 use crate::sign::key::{Scope, Signature, SigningKey};
 use crate::sign::verify::UNSIGNED_PAYLOAD;
 
@@ -16,11 +16,19 @@ use crate::sign::verify::UNSIGNED_PAYLOAD;
 #[derive(Default)]
 pub struct Composer {
     scratch: Scratch,
-    /// Names and values of the fields.
-    text: Vec<u8>,
-    fields: Vec<(Range<usize>, Range<usize>)>,
+    /// The canonical lines of the fields.
+    lines: Vec<u8>,
+    fields: Vec<Line>,
+    /// The lines once more, sorted, where they came in another order.
+    sorted: Vec<u8>,
     names: Vec<u8>,
     authorization: Vec<u8>,
+}
+
+/// `name:value` and the end of the line.
+struct Line {
+    name: Range<usize>,
+    value: Range<usize>,
 }
 
 /// Who signs, when, for where.
@@ -39,17 +47,18 @@ pub struct Signer<'a> {
 impl Composer {
     /// Forgets the request before.
     pub fn clear(&mut self) {
-        self.text.clear();
+        self.lines.clear();
         self.fields.clear();
     }
 
     /// A field that is to be signed.
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
-        let start = self.text.len();
-        self.text.extend(name.iter().map(u8::to_ascii_lowercase));
-        let middle = self.text.len();
-        self.text.extend_from_slice(value);
-        self.fields.push((start..middle, middle..self.text.len()));
+        let start = self.lines.len();
+        self.lines.extend(name.iter().map(u8::to_ascii_lowercase));
+        let name = start..self.lines.len();
+        canonical::write_values(std::iter::once(value), &mut self.lines);
+        let value = name.end + 1..self.lines.len() - 1;
+        self.fields.push(Line { name, value });
     }
 
     /// Signs a request with the fields that were added, whose target is written in the one way that needs no change to be
@@ -66,22 +75,37 @@ impl Composer {
         by: &Signer<'_>,
     ) -> Result<Signature, Unsignable> {
         self.scratch.begin_plain(method, target)?;
-        let text = &self.text;
-        // Stable: fields of one name stay in their order.
-        self.fields.sort_by(|one, other| text[one.0.clone()].cmp(&text[other.0.clone()]));
-        self.names.clear();
-        for same in self.fields.chunk_by(|one, other| text[one.0.clone()] == text[other.0.clone()]) {
-            let name = &text[same[0].0.clone()];
-            if !self.names.is_empty() {
-                self.names.push(b';');
-            }
-            self.names.extend_from_slice(name);
-            self.scratch.add(name, same.iter().map(|(_, value)| &text[value.clone()]));
-        }
+        self.sort();
+        let lines = if self.sorted.is_empty() { &self.lines } else { &self.sorted };
+        self.scratch.add(lines);
         self.scratch.end(&self.names, payload);
         let signature = self.scratch.sign(by.time, by.scope, by.key);
         self.write_authorization(by, &signature);
         Ok(signature)
+    }
+
+    /// Puts the names together, and the lines in order where they are not.
+    fn sort(&mut self) {
+        let lines = &self.lines;
+        let name = |line: &Line| &lines[line.name.clone()];
+        self.names.clear();
+        self.sorted.clear();
+        let is_sorted = self.fields.is_sorted_by(|one, other| name(one) < name(other));
+        if !is_sorted {
+            // Stable: fields of one name stay in their order.
+            self.fields.sort_by(|one, other| name(one).cmp(name(other)));
+        }
+        for same in self.fields.chunk_by(|one, other| name(one) == name(other)) {
+            if !self.names.is_empty() {
+                self.names.push(b';');
+            }
+            self.names.extend_from_slice(name(&same[0]));
+            if !is_sorted {
+                self.sorted.extend_from_slice(name(&same[0]));
+                let values = same.iter().map(|line| &lines[line.value.clone()]);
+                canonical::write_values(values, &mut self.sorted);
+            }
+        }
     }
 
     /// Makes a presigned link of `target`, a path and perhaps a query: the same with the parameters of a signature for `host`.
@@ -120,7 +144,9 @@ impl Composer {
         }
         let signed = Target::parse(&link);
         self.scratch.begin(method, signed.path(), signed.pairs())?;
-        self.scratch.add(b"host", std::iter::once(host));
+        self.clear();
+        self.add(b"host", host);
+        self.scratch.add(&self.lines);
         self.scratch.end(b"host", UNSIGNED_PAYLOAD);
         link.extend_from_slice(b"&X-Amz-Signature=");
         self.scratch.sign(by.time, by.scope, by.key).write_hex(&mut link);

@@ -20,8 +20,6 @@ pub struct Evidence<'a> {
     pub fields: &'a Fields,
     /// The head.
     pub block: &'a [u8],
-    /// Seconds since 1970, by the gate's clock.
-    pub now: u64,
 }
 
 /// What S3 would say.
@@ -53,19 +51,18 @@ pub const SKEW_MAX: u64 = 15 * 60;
 /// Stands for a payload that is not hashed.
 pub const UNSIGNED_PAYLOAD: &[u8] = b"UNSIGNED-PAYLOAD";
 
-/// Verifies `claim` by `key`, which was derived for the scope it names. Returns what stands for the payload.
+/// Verifies a claim by `key`, which was derived for the scope it names. Returns what stands for the payload.
 ///
 /// # Errors
 /// What is not as it should be.
 pub fn verify<'a>(
-    claim: &Claim<'_>,
+    framed: Framed<'_, '_>,
     key: &SigningKey,
     evidence: &Evidence<'a>,
-    region: &str,
     scratch: &mut Scratch,
 ) -> Result<&'a [u8], Refusal> {
-    check_frame(claim, evidence.now, region)?;
-    let Evidence { method, target, fields, block, .. } = *evidence;
+    let claim = framed.0;
+    let Evidence { method, target, fields, block } = *evidence;
     let is_ours = |name: &[u8]| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"));
     let is_covered =
         |name: &[u8]| claim.names.split(|&byte| byte == b';').any(|signed| signed.eq_ignore_ascii_case(name));
@@ -83,11 +80,15 @@ pub fn verify<'a>(
     if expected.is(&claim.signature) { Ok(payload) } else { Err(Refusal::Mismatch) }
 }
 
-/// Checks all of `claim` that can be checked without its key: where it was made for, and when.
+/// A claim that was made for here and now, if it is true.
+#[derive(Clone, Copy)]
+pub struct Framed<'c, 'a>(&'c Claim<'a>);
+
+/// Checks all of `claim` that can be checked without its key: where it was made for, and when, `now` in seconds since 1970.
 ///
 /// # Errors
 /// What is not as it should be.
-pub fn check_frame(claim: &Claim<'_>, now: u64, region: &str) -> Result<(), Refusal> {
+pub fn check_frame<'c, 'a>(claim: &'c Claim<'a>, now: u64, region: &str) -> Result<Framed<'c, 'a>, Refusal> {
     let scope = claim.scope();
     if scope.region != region.as_bytes() || scope.service != b"s3" {
         return Err(Refusal::WrongScope);
@@ -95,7 +96,8 @@ pub fn check_frame(claim: &Claim<'_>, now: u64, region: &str) -> Result<(), Refu
     if scope.date != claim.signed_at.date() {
         return Err(Refusal::WrongDay);
     }
-    check_time(claim, now)
+    check_time(claim, now)?;
+    Ok(Framed(claim))
 }
 
 fn check_time(claim: &Claim<'_>, now: u64) -> Result<(), Refusal> {

@@ -28,8 +28,9 @@ fn judge(head: &str, now: u64) -> Judged {
     };
     assert_eq!(claim.access_key(), ACCESS_KEY.as_bytes());
     let key = SigningKey::derive(&Secret::new(SECRET.into()), claim.scope());
-    let evidence = Evidence { method: parsed.method(&block), target, fields: &parsed.fields, block: &block, now };
-    match verify(&claim, &key, &evidence, "us-east-1", &mut Scratch::default()) {
+    let evidence = Evidence { method: parsed.method(&block), target, fields: &parsed.fields, block: &block };
+    let framed = check_frame(&claim, now, "us-east-1");
+    match framed.and_then(|framed| verify(framed, &key, &evidence, &mut Scratch::default())) {
         Ok(payload) => Judged::Fine(payload.to_vec()),
         Err(refusal) => Judged::Refused(refusal),
     }

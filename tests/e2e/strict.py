@@ -64,6 +64,28 @@ class Injected:
         return "\r\n".join(lines).encode() + body + self.surplus
 
 
+@dataclass(frozen=True)
+class Success(Injected):
+    """A success with a body, in chunks of so many bytes if there are any."""
+
+    body: str = ""
+    chunk: int = 0
+    coding: str = ""
+
+    def data(self) -> bytes:
+        body, framing = self.body.encode(), f"Content-Length: {len(self.body.encode())}"
+        if self.chunk:
+            pieces = [body[at : at + self.chunk] for at in range(0, len(body), self.chunk)]
+            body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
+            framing = "Transfer-Encoding: chunked"
+        coding = f"Content-Encoding: {self.coding}\r\n" if self.coding else ""
+        return f"HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\n{coding}{framing}\r\n\r\n".encode() + body
+
+
+def success(body: str, **options) -> Success:
+    return Success("200 OK", "", body=body, **options)
+
+
 class Strict(Upstream):
     """Verifies by the keys in `keys`; answers 200, or 403 with the faults found."""
 

@@ -1,6 +1,8 @@
 """Credentials that end, a token service that is down, a role that is revoked, buckets elsewhere, and wrong clocks."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -254,7 +256,117 @@ def test_a_region_is_remembered_once_something_was_served_from_there(begin, serv
     assert gate.output().count("the bucket is in another region") == 1
 
 
+def long_upload():
+    """One that cannot be sent again: most of it is still with the client when the storage answers."""
+    return header("PUT", SHOT, host=MEDIA, body=b"a" * 3_000_000)
+
+
+def preflight():
+    asks = [("Host", MEDIA), ("Origin", "https://a.example"), ("Access-Control-Request-Method", "PUT")]
+    return forge.Raw("OPTIONS", SHOT, asks)
+
+
+@pytest.mark.parametrize("who", ["client", "anybody"])
+def test_a_refusal_does_not_make_the_gate_forget_where_a_bucket_is(begin, service, who):
+    """S3 refuses a client a key that does not exist, and anybody a question about CORS."""
+    service.strict.regions.add(ELSEWHERE)
+    gate = begin()
+    service.strict.injected = [REDIRECTS["301"]]
+    assert ask(gate, long_upload()).status == 503
+    for _ in range(3):
+        service.strict.injected = [Injected("403 Forbidden", "AccessDenied")]
+        assert ask(gate, preflight() if who == "anybody" else None).status == 403
+    assert ask(gate, long_upload()).status == 200
+    assert service.strict.verdicts[-1].region == ELSEWHERE
+    assert gate.output().count("the bucket is in another region") == 1
+
+
+def test_a_failure_of_somebody_in_between_proves_no_region(begin, service):
+    service.strict.regions.add(ELSEWHERE)
+    gate = begin()
+    service.strict.injected = [REDIRECTS["301"], Injected("503 Slow Down", "SlowDown")]
+    assert ask(gate).status == 503
+    assert "the bucket is in another region" not in gate.output()
+    assert ask(gate).status == 200
+    assert service.strict.verdicts[-1].region == ELSEWHERE
+    poll("the region in the log", lambda: gate.output().count("the bucket is in another region") == 1)
+
+
+@pytest.mark.parametrize("how", ["301", "400"])
+def test_requests_on_their_way_while_a_region_is_learned_are_served(begin, service, how):
+    service.strict.regions.add(ELSEWHERE)
+    gate = begin()
+    before, redirect = len(service.asked), REDIRECTS[how]
+    # The last ones are told only when the first one has been served from the other region.
+    service.strict.injected = [replace(redirect, delay=delay) for delay in (0.3, 1.0, 1.0, 1.0)]
+    with ThreadPoolExecutor(4) as pool:
+        responses = [each.result() for each in [pool.submit(ask, gate) for _ in range(4)]]
+    assert [response.status for response in responses] == [200] * 4, responses
+    regions = [verdict.region for verdict in service.strict.verdicts]
+    assert sorted(regions) == sorted([REGION, ELSEWHERE] * 4)
+    assert len(service.asked) == before, "the credentials are good"
+
+
+def test_clients_cannot_make_the_gate_doubt_its_credentials(begin, service):
+    gate = begin()
+    before = len(service.asked)
+    # Nothing was signed.
+    service.strict.injected = [Injected("403 Forbidden", "InvalidAccessKeyId")]
+    assert ask(gate, preflight()).status == 403
+    assert ask(gate).status == 200
+    # About a field that the storage reads in another way, or a region that the client has chosen.
+    service.strict.injected = [Injected("403 Forbidden", "SignatureDoesNotMatch")]
+    response = ask(gate)
+    assert (response.status, response.get("x-filmgate-error")) == (502, "signature-refused")
+    service.strict.injected = [Injected("400 Bad Request", "IllegalLocationConstraintException")]
+    response = ask(gate)
+    assert (response.status, b"<Code>IllegalLocationConstraintException</Code>" in response.body) == (400, True)
+    time.sleep(0.5)
+    assert len(service.asked) == before
+    assert "revoked" not in gate.output()
+
+
 ROLE = "arn:aws:sts::123456789012:assumed-role/FilmgateMedia/filmgate"
+
+
+def test_the_key_that_signed_is_hidden_though_there_is_a_newer_one(begin, service):
+    service.seconds = 4
+    gate = begin()
+    old = service.issued[-1].id
+    service.strict.injected = [Injected("409 Conflict", "OperationAborted", message=f"by {old}")]
+    data = header("PUT", SHOT, host=MEDIA, body=b"a" * 200_000).data()
+    with wire.Connection(gate.https, MEDIA, context=wire.client_context(verify=False)) as connection:
+        connection.send(data[:100_000])
+        poll("the upload at the storage", lambda: not service.strict.injected)
+        is_newer = lambda: ask(gate).status == 200 and service.strict.verdicts[-1].key.id != old
+        poll("newer credentials in use", is_newer, pause=0.1)
+        connection.send(data[100_000:])
+        response = connection.response("PUT")
+    assert (response.status, b"<Code>OperationAborted</Code>" in response.body) == (409, True)
+    assert old.encode() not in response.body
+    assert [verdict.key.id for verdict in service.strict.verdicts if verdict.request.method == "PUT"] == [old]
+
+
+def test_one_client_cannot_flood_the_log_with_refusals(begin, service):
+    gate = begin()
+    denial = Injected("403 Forbidden", "AccessDenied", message=f"User: {ROLE} is not authorized")
+    service.strict.injected = [denial] * 100
+    with wire.Connection(gate.https, MEDIA, context=wire.client_context(verify=False)) as connection:
+        for _ in range(100):
+            connection.send(header(target=SHOT, host=MEDIA).data())
+            assert connection.response("GET").status == 403
+    poll("the first one in the log", lambda: ROLE in gate.output())
+    time.sleep(0.2)
+    assert gate.output().count(ROLE) == 1
+
+
+def test_a_key_that_looks_like_a_role_is_the_clients_own_business(begin, service):
+    gate = begin()
+    missing = Injected("404 Not Found", "NoSuchKey", extra=f"<Key>shots/{ROLE}</Key><Resource>/b/{ROLE}</Resource>")
+    service.strict.injected = [missing]
+    response = ask(gate)
+    assert (response.status, response.body) == (404, missing.data().partition(b"\r\n\r\n")[2])
+    assert "the storage refuses" not in gate.output()
 
 
 def test_what_s3_says_of_the_gates_own_role_is_for_the_log_only(begin, service):

@@ -8,7 +8,7 @@ use crate::policy::identity::{ClientId, Presence};
 use crate::policy::route::{Place, ReSign, Route};
 use crate::policy::rules::{Demand, Verdict};
 use crate::proxy::exchange::Request;
-use crate::proxy::identity::{Identity, Tools};
+use crate::proxy::identity::{Identity, SignedWith, Tools, mask};
 use crate::proxy::inspect::Inspects;
 use crate::proxy::refusal::{Reading, Refused};
 use crate::s3::delete;
@@ -73,8 +73,10 @@ pub struct Outgoing<'a> {
     pub place: Place<'a>,
     /// Whether the client signed in the query.
     pub is_link: bool,
-    /// A form, which carries its signature in its body: what sees to its end, once.
-    form: Option<Cell<Option<Inspects>>>,
+    /// Whether a success tells who signed it.
+    pub is_told_of_us: bool,
+    /// A form, which carries its signature in its body.
+    form: Option<Posted>,
     /// What stands for the payload, as it is signed.
     pub word: &'a [u8],
     /// What that means.
@@ -83,6 +85,12 @@ pub struct Outgoing<'a> {
     chain: Option<Box<ClientChain>>,
     /// Checksums the head promises.
     checksums: Vec<Expected>,
+}
+
+struct Posted {
+    /// What sees to its end, once.
+    end: Cell<Option<Inspects>>,
+    with: SignedWith,
 }
 
 struct ClientChain {
@@ -140,7 +148,9 @@ impl Identity {
         let is_of_the_body = matches!(operation, "PutObject" | "UploadPart");
         let checksums = if resign.verify_payload && is_of_the_body { expected_checksums(request)? } else { Vec::new() };
         let is_link = claim.place == claim::Place::Query;
-        let outgoing = Outgoing { route, resign, place, is_link, form: None, word, payload, chain, checksums };
+        let is_told_of_us = mask::is_told_of_us(operation);
+        let outgoing =
+            Outgoing { route, resign, place, is_link, is_told_of_us, form: None, word, payload, chain, checksums };
         Ok(Asked { asker, others, operation, features, outgoing })
     }
 
@@ -161,12 +171,12 @@ impl Identity {
         }
         let place = route.place(resign, request.authority, request.target.path()).ok_or(Refused::NoSuchBucket)?;
         place.bucket.ok_or(Refused::NoSuchBucket)?;
-        if has_dots(place.key) {
+        if authorize::has_dots(&escape::decode(place.key)) {
             return Err(Refused::Key);
         }
         let (word, payload) = (UNSIGNED_PAYLOAD, Payload::Unsigned);
-        let (chain, checksums) = (None, Vec::new());
-        let outgoing = Outgoing { route, resign, place, is_link: true, form: None, word, payload, chain, checksums };
+        let (is_link, is_told_of_us, form, chain, checksums) = (true, false, None, None, Vec::new());
+        let outgoing = Outgoing { route, resign, place, is_link, is_told_of_us, form, word, payload, chain, checksums };
         Ok(Admitted { outgoing, authorized: None })
     }
 
@@ -188,7 +198,6 @@ impl Identity {
             target: request.target,
             fields: &request.head.fields,
             block: request.block,
-            now: presence.now,
         };
         let Tools { keys, scratch, .. } = &mut *self.tools.borrow_mut();
         let refused = |refusal, reading| Refused::Signature {
@@ -198,10 +207,11 @@ impl Identity {
             reading,
         };
         // Before a key is derived: what comes with a wrong date costs no more than reading it.
-        verify::check_frame(claim, presence.now, &route.region).map_err(|refusal| refused(refusal, None))?;
+        let framed =
+            verify::check_frame(claim, presence.now, &route.region).map_err(|refusal| refused(refusal, None))?;
         let owner = Owner::Client(entry.client.0);
         let key = keys.get(owner, claim.scope(), || SigningKey::derive(&entry.secret, claim.scope()));
-        match verify::verify(claim, key, &evidence, &route.region, scratch) {
+        match verify::verify(framed, key, &evidence, scratch) {
             Ok(word) => {
                 let is_chain = word.starts_with(b"STREAMING-AWS4-HMAC");
                 Ok((word, is_chain.then(|| Box::new(ClientChain::new(claim, key)))))
@@ -333,9 +343,16 @@ impl<'a> Outgoing<'a> {
         word: &'a [u8],
         payload: Payload,
         end: Inspects,
+        with: SignedWith,
     ) -> Self {
-        let (chain, checksums, form) = (None, Vec::new(), Some(Cell::new(Some(end))));
-        Self { route, resign, place, is_link: false, form, word, payload, chain, checksums }
+        let form = Some(Posted { end: Cell::new(Some(end)), with });
+        let (is_link, is_told_of_us, chain, checksums) = (false, false, None, Vec::new());
+        Self { route, resign, place, is_link, is_told_of_us, form, word, payload, chain, checksums }
+    }
+
+    /// What a form was signed with.
+    pub(super) fn posted(&self) -> Option<&SignedWith> {
+        self.form.as_ref().map(|form| &form.with)
     }
 
     /// Whether it is a form.
@@ -359,10 +376,11 @@ impl Admitted<'_> {
         self.authorized.is_some()
     }
 
-    /// Whether chunks of the body are held until they are verified.
+    /// The most bytes a chunk of the body can have, where chunks are held until they are verified.
     #[must_use]
-    pub fn holds_chunks(&self) -> bool {
-        self.payload.form().is_some_and(|form| form.is_signed)
+    pub fn held_chunk(&self, request: &Request<'_>) -> Option<u64> {
+        let is_signed = self.payload.form().is_some_and(|form| form.is_signed);
+        is_signed.then(|| decoded_length(request).ok().flatten().unwrap_or(u64::MAX))
     }
 
     /// What looks at the body on its way, if anything has to. `ours` is where the gate's own signatures of chunks start.
@@ -371,7 +389,7 @@ impl Admitted<'_> {
     /// When what the head says of the body does not fit together.
     pub fn inspector(&self, request: &Request<'_>, ours: Option<Box<Chain>>) -> Result<Option<Inspects>, Refused> {
         if let Some(form) = &self.form {
-            return Ok(form.take());
+            return Ok(form.end.take());
         }
         let (fields, block) = (&request.head.fields, request.block);
         let verifies = self.resign.verify_payload;
@@ -413,11 +431,6 @@ fn not_restored(why: restore::NotTaken) -> Refused {
         restore::NotTaken::Document(why) => Refused::Document(why),
         restore::NotTaken::Element(name) => Refused::Unknown(format!("{name} in a RestoreRequest")),
     }
-}
-
-/// Whether a decoded key has a segment of one or two dots.
-fn has_dots(key: &[u8]) -> bool {
-    escape::decode(key).split(|byte| matches!(byte, b'/' | b'\\')).any(|segment| matches!(segment, b"." | b".."))
 }
 
 /// What the gate has read, for the owner of the key to compare with what they signed. Nothing that is longer than an answer

@@ -7,7 +7,6 @@ use crate::policy::identity::{ClientId, Presence};
 use crate::policy::route::{Place, ReSign, Route};
 use crate::proxy::exchange::Request;
 use crate::proxy::identity::ask::Outgoing;
-use crate::proxy::identity::write::region_of;
 use crate::proxy::identity::{Admitted, Identity, Tools};
 use crate::proxy::inspect::Inspects;
 use crate::proxy::refusal::Refused;
@@ -108,9 +107,9 @@ impl Identity {
         let authorized = authorized.map_err(|refused| Refused::of_policy(refused, "PostObject"))?;
 
         let now = Stamp::at(clock::unix_seconds());
-        let Tools { own, held, moved, .. } = tools;
-        let region = region_of(moved, route, Some(bucket));
-        let credentials = self.hold(held, resign.credential).ok_or(Refused::NoCredentials)?;
+        let Tools { own, held, regions, .. } = tools;
+        let with = self.sign_with(held, regions, resign, Some(bucket))?;
+        let (region, credentials) = (with.region(route), with.credentials());
         let scope = Scope { date: now.date(), region: region.as_bytes(), service: b"s3" };
         let owner = Owner::Credential(resign.credential, credentials.generation);
         let signer = Signer {
@@ -124,7 +123,7 @@ impl Identity {
         let head = verified.rewrite(&signer, Some(total)).map_err(Refused::Form)?;
         let (word, payload) = (UNSIGNED_PAYLOAD, Payload::Unsigned);
         let end = Inspects::Form { head: head.len(), end: Box::new(form.file_end()), held: Vec::new() };
-        let outgoing = Outgoing::of_form(route, resign, place, word, payload, end);
+        let outgoing = Outgoing::of_form(route, resign, place, word, payload, end, with);
         Ok(AdmittedForm {
             admitted: Admitted::new(outgoing, authorized),
             client: entry.client,

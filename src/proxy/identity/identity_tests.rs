@@ -71,7 +71,8 @@ fn identity() -> Identity {
 
 fn route() -> Route {
     let bucket = |name: &str| Bucket { name: name.into(), host: format!("{name}.s3.us-west-2.amazonaws.com") };
-    let everything = ["GetObject", "HeadObject", "PutObject", "DeleteObject", "AbortMultipartUpload", "ListObjectsV2"];
+    let everything =
+        ["GetObject", "HeadObject", "PutObject", "DeleteObject", "AbortMultipartUpload", "ListObjectsV2", "ListParts"];
     let allow = vec![rule(&[0], &everything, &[""], None), rule(&[1], &["GetObject", "PutObject"], &["shots/"], None)];
     let deny = vec![rule(&[0], &everything, &["my secret/"], None), rule(&[2], &["GetObject"], &[""], None)];
     Route {
@@ -268,24 +269,52 @@ fn a_bucket_that_moved_is_asked_for_in_its_region_and_no_other_bucket_is() {
     assert!(sent.contains("Host: media.s3.us-west-2.amazonaws.com\r\n") && sent.contains("/us-west-2/s3/"), "{sent}");
 }
 
+/// What a request of the farm's is signed with now.
+fn signs_with(identity: &Identity, resign: &ReSign) -> SignedWith {
+    let Tools { held, regions, .. } = &mut *identity.tools.borrow_mut();
+    identity.sign_with(held, regions, resign, Some(&resign.buckets[0])).unwrap()
+}
+
 #[test]
-fn a_region_is_remembered_once_something_was_served_from_there() {
-    let identity = identity();
-    let route = route();
+fn an_answer_is_about_what_its_request_was_signed_with() {
+    let (identity, route) = (identity(), route());
     let Mode::ReSign(resign) = &route.mode else { unreachable!() };
     let bucket = &resign.buckets[0];
-    let region = || identity.region_of(&route, Some(bucket));
+    let before = signs_with(&identity, resign);
     identity.suppose(bucket, "eu-west-1");
-    assert_eq!((identity.supposed(Some(bucket)).as_deref(), region().as_str()), (Some("eu-west-1"), "eu-west-1"));
-    assert!(!identity.settle(bucket, "eu-west-2", true), "nobody said that");
-    assert!(!identity.settle(bucket, "eu-west-1", false), "it is not there");
-    assert_eq!((identity.supposed(Some(bucket)), region().as_str()), (None, "us-west-2"));
-    identity.suppose(bucket, "eu-west-1");
-    assert!(identity.settle(bucket, "eu-west-1", true));
-    assert_eq!((identity.supposed(Some(bucket)), region().as_str()), (None, "eu-west-1"));
-    assert!(!identity.settle(bucket, "eu-west-1", false) && region() == "eu-west-1", "what is known is not supposed");
-    identity.suppose(bucket, "eu-west-1");
-    assert_eq!(identity.supposed(Some(bucket)), None, "that is no news");
+    let on_supposition = signs_with(&identity, resign);
+    assert_eq!((before.region(&route), on_supposition.region(&route)), ("us-west-2", "eu-west-1"));
+    assert!(!identity.settle(bucket, &before, true), "it says nothing of the other region");
+    assert!(!identity.settle(bucket, &before, false));
+    assert!(identity.settle(bucket, &on_supposition, true));
+    let known = signs_with(&identity, resign);
+    assert_eq!((before.region(&route), known.region(&route)), ("us-west-2", "eu-west-1"));
+    assert!(!identity.settle(bucket, &known, false));
+    assert_eq!(signs_with(&identity, resign).region(&route), "eu-west-1");
+
+    let newer = |generation| Credentials {
+        access_key: format!("ASIAROLE{generation}"),
+        secret: Secret::new("the role's".into()),
+        token: None,
+        expires: None,
+        generation,
+    };
+    for generation in 2..4 {
+        identity.known.credentials[0].set(newer(generation));
+        assert_eq!(signs_with(&identity, resign).credentials().generation, generation);
+    }
+    identity.known.credentials[0].clear();
+    let credentials = before.credentials();
+    assert_eq!((credentials.access_key.as_str(), credentials.generation), ("ASIAROLE", 1));
+    assert_eq!(credentials.token.as_ref().map(Token::as_str), Some("the/token"));
+}
+
+#[test]
+fn what_is_to_be_masked_is_asked_for_in_plain_text() {
+    let coded = [("Accept-Encoding", "gzip")];
+    let outcome = |method: &str, target: &str| outcome(&signed(method, target, &coded), ANYWHERE).unwrap();
+    assert!(!outcome("GET", "/media/k?uploadId=1").contains("gzip"));
+    assert!(outcome("GET", "/media/k").contains("Accept-Encoding: gzip"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! What the storage's answer says about the gate's own signature.
 
+use memchr::memmem;
+
 use crate::http::fields::Fields;
 use crate::s3::error;
 
@@ -19,17 +21,26 @@ pub enum Verdict {
 /// Judges the answer to a request that was signed for `region`. `body` is what there is of its body.
 #[must_use]
 pub fn judge(status: u16, fields: &Fields, block: &[u8], body: &[u8], region: &str) -> Verdict {
-    let named = fields.get(block, "x-amz-bucket-region").or_else(|| element(body, b"<Region>", b"</Region>"));
-    let named = named.and_then(|name| std::str::from_utf8(name).ok()).filter(|name| is_region(name));
-    let elsewhere = named.filter(|name| *name != region);
+    let elsewhere = || {
+        let named = fields.get(block, "x-amz-bucket-region").or_else(|| element(body, b"<Region>", b"</Region>"));
+        let named = named.and_then(|name| std::str::from_utf8(name).ok()).filter(|name| is_region(name));
+        named.filter(|name| *name != region)
+    };
+    if !is_telling(status) {
+        return Verdict::Passes;
+    }
     let code = error::code_of(body).and_then(|code| std::str::from_utf8(code).ok()).unwrap_or_default();
     match (status, code) {
-        (301 | 302 | 307 | 308, _) => Verdict::Elsewhere(elsewhere.unwrap_or_default().to_string()),
-        (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
-            elsewhere.map_or(Verdict::Revoked(code.to_string()), |name| Verdict::Elsewhere(name.to_string()))
+        (301 | 302 | 307 | 308, _) => Verdict::Elsewhere(elsewhere().unwrap_or_default().to_string()),
+        (400, REGION_IS_WRONG) => {
+            elsewhere().map_or(Verdict::Revoked(code.to_string()), |name| Verdict::Elsewhere(name.to_string()))
+        }
+        // Without another region it is about the one that the client wants a bucket made in.
+        (400, "IllegalLocationConstraintException") => {
+            elsewhere().map_or(Verdict::Passes, |name| Verdict::Elsewhere(name.to_string()))
         }
         // HEAD has no body that says more.
-        (400, "") => elsewhere.map_or(Verdict::PassesInDoubt, |name| Verdict::Elsewhere(name.to_string())),
+        (400, "") => elsewhere().map_or(Verdict::PassesInDoubt, |name| Verdict::Elsewhere(name.to_string())),
         (400 | 403, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId")
         | (400 | 403, "InvalidClientTokenId" | "SignatureDoesNotMatch" | "RequestTimeTooSkewed" | "InvalidSecurity") => {
             Verdict::Revoked(code.to_string())
@@ -45,12 +56,31 @@ pub fn is_telling(status: u16) -> bool {
     matches!(status, 301 | 302 | 307 | 308 | 400 | 403)
 }
 
+/// Whether an answer of this status is given only to what was signed well, in the region of the bucket. Other refusals, and
+/// failures, may come from somebody in between who has not looked at the signature.
+#[must_use]
+pub fn is_served(status: u16) -> bool {
+    matches!(status, 200..300 | 304 | 404 | 412 | 416)
+}
+
+/// Whether a refusal with this code can be about nothing but the credentials. Other refusals of a signature may be about a
+/// field that the storage reads in another way than the gate, and which a client has chosen.
+#[must_use]
+pub fn blames_credentials(code: &str) -> bool {
+    matches!(
+        code,
+        "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "InvalidAccessKeyId" | "InvalidClientTokenId"
+    )
+}
+
+/// The code of a refusal that is about the region in the signature.
+pub const REGION_IS_WRONG: &str = "AuthorizationHeaderMalformed";
+
 /// What stands between two tags.
 pub(super) fn element<'a>(body: &'a [u8], open: &[u8], close: &[u8]) -> Option<&'a [u8]> {
-    let start = body.windows(open.len()).position(|window| window == open)? + open.len();
+    let start = memmem::find(body, open)? + open.len();
     let rest = &body[start..];
-    let end = rest.windows(close.len()).position(|window| window == close)?;
-    Some(&rest[..end])
+    Some(&rest[..memmem::find(rest, close)?])
 }
 
 fn is_region(name: &str) -> bool {
@@ -102,5 +132,23 @@ mod tests {
         {
             assert_eq!(judged(status, "", &error(code)), Verdict::Passes, "{code}");
         }
+        let here = "<Error><Code>IllegalLocationConstraintException</Code></Error>";
+        assert_eq!(judged(400, "", here), Verdict::Passes, "that is a client's to choose");
+        assert_eq!(
+            judged(400, "", &here.replace("IllegalLocationConstraintException", REGION_IS_WRONG)),
+            Verdict::Revoked(REGION_IS_WRONG.into())
+        );
+    }
+
+    #[test]
+    fn only_what_was_looked_at_speaks_for_a_signature() {
+        for status in [200, 204, 206, 304, 404, 412, 416] {
+            assert!(is_served(status), "{status}");
+        }
+        for status in [301, 307, 400, 403, 405, 409, 411, 429, 500, 501, 502, 503, 504] {
+            assert!(!is_served(status), "{status}");
+        }
+        assert!(blames_credentials("ExpiredToken") && blames_credentials("InvalidAccessKeyId"));
+        assert!(!blames_credentials("SignatureDoesNotMatch") && !blames_credentials(REGION_IS_WRONG));
     }
 }

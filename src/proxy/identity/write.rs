@@ -1,29 +1,29 @@
 //! The head of a request that the gate signs.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use crate::buffer::Buffer;
 use crate::clock;
 use crate::http::encode::{EncodeError, HeadWriter};
-use crate::policy::route::{Bucket, Route, Style};
+use crate::policy::route::{Bucket, ReSign, Style};
 use crate::proxy::exchange::Request;
 use crate::proxy::failure::{ClientFault, Failure};
 use crate::proxy::forward::{self, Sending};
-use crate::proxy::identity::{Admitted, Identity, Moved, Tools};
+use crate::proxy::identity::regions::Regions;
+use crate::proxy::identity::{Admitted, Held, Identity, SignedWith, Tools};
 use crate::proxy::refusal::Refused;
-use crate::s3::escape::{self, Pair};
+use crate::s3::escape;
+use crate::s3::query::Kind;
 use crate::s3::target::Target;
 use crate::sign::chunks::Chain;
-use crate::sign::claim;
-use crate::sign::credentials::Credentials;
 use crate::sign::key::{Scope, SigningKey};
 use crate::sign::request::{Composer, Owner, Signer};
 use crate::sign::time::Stamp;
 
 impl Identity {
     /// Writes the head of an admitted request and signs it with the credentials that are good now. Where the body is signed in
-    /// chunks, their signatures start with what comes back beside the generation of the credentials.
+    /// chunks, their signatures start with what comes back beside what the head was signed with.
     ///
     /// # Errors
     /// When there are none, or the head cannot be sent.
@@ -34,16 +34,19 @@ impl Identity {
         admitted: &Admitted<'_>,
         sending: Sending,
         expects_continue: bool,
-    ) -> Result<(u64, Option<Box<Chain>>), Failure> {
+    ) -> Result<(SignedWith, Option<Box<Chain>>), Failure> {
         let tools = &mut *self.tools.borrow_mut();
-        let Tools { own, composer, target, held, moved, stamp, .. } = tools;
+        let Tools { own, composer, target, held, regions, stamp, .. } = tools;
         let now = clock::unix_seconds();
         let stamp = match stamp {
             Some(stamp) if stamp.seconds() == now => stamp,
             _ => stamp.insert(Stamp::at(now)),
         };
-        let region = region_of(moved, admitted.route, admitted.place.bucket);
-        let credentials = self.hold(held, admitted.resign.credential).ok_or(Refused::NoCredentials)?;
+        let with = match admitted.posted() {
+            Some(with) => with.clone(),
+            None => self.sign_with(held, regions, admitted.resign, admitted.place.bucket)?,
+        };
+        let (region, credentials) = (with.region(admitted.route), with.credentials());
         let host = host_in(admitted, region);
         write_target(target, request, admitted);
         let scope = Scope { date: stamp.date(), region: region.as_bytes(), service: b"s3" };
@@ -57,7 +60,7 @@ impl Identity {
         let mut writing = Writing { writer, composer };
         writing.composer.clear();
         writing.signed(b"Host", host.as_bytes());
-        writing.fields(request, sending);
+        writing.fields(request, admitted, sending);
         if admitted.is_link && !matches!(method, b"GET" | b"HEAD") {
             writing.hoisted(request)?;
         }
@@ -65,10 +68,11 @@ impl Identity {
             let Writing { mut writer, .. } = writing;
             forward::write_expectation_and_length(&mut writer, request.head, request.block, sending, expects_continue);
             writer.finish().map_err(unwritable)?;
-            return Ok((credentials.generation, None));
+            return Ok((with, None));
         }
-        writing.signed(b"x-amz-date", stamp.text());
+        // In the order in which they are signed.
         writing.signed(b"x-amz-content-sha256", admitted.word);
+        writing.signed(b"x-amz-date", stamp.text());
         if let Some(token) = &credentials.token {
             writing.signed(b"x-amz-security-token", token.as_str().as_bytes());
         }
@@ -86,32 +90,36 @@ impl Identity {
             .form()
             .is_some_and(|form| form.is_signed)
             .then(|| Box::new(Chain::new(key.clone(), stamp, scope, seed)));
-        Ok((credentials.generation, chain))
+        Ok((with, chain))
     }
 }
 
 impl Identity {
+    /// What to sign with now: the credentials that are good, and the region where the bucket turned out to be.
+    pub(super) fn sign_with(
+        &self,
+        held: &mut Vec<Option<Rc<Held>>>,
+        regions: &mut Regions,
+        resign: &ReSign,
+        bucket: Option<&Bucket>,
+    ) -> Result<SignedWith, Refused> {
+        let held = self.hold(held, resign.credential).ok_or(Refused::NoCredentials)?;
+        let moved = regions.of(bucket, clock::mono).map(|(region, is_supposed)| (Box::from(region), is_supposed));
+        let (region, is_supposed) = moved.unzip();
+        Ok(SignedWith { held, region, is_supposed: is_supposed.unwrap_or(false) })
+    }
+
     /// The credentials to sign with. A shard keeps a reference of its own, so that a request writes nothing other shards
     /// read.
-    pub(super) fn hold<'a>(
-        &self,
-        held: &'a mut Vec<Option<Arc<Credentials>>>,
-        index: usize,
-    ) -> Option<&'a Credentials> {
+    fn hold(&self, held: &mut Vec<Option<Rc<Held>>>, index: usize) -> Option<Rc<Held>> {
         let slot = self.known.credentials.get(index)?;
         held.resize_with(self.known.credentials.len(), || None);
         let mine = &mut held[index];
-        if mine.as_ref().map_or(0, |mine| mine.generation) != slot.generation() {
-            *mine = slot.current();
+        if mine.as_ref().map_or(0, |mine| mine.0.generation) != slot.generation() {
+            *mine = slot.current().map(|current| Rc::new(Held(current)));
         }
-        mine.as_deref()
+        mine.clone()
     }
-}
-
-/// The region that requests for `bucket` are signed for: the route's, unless the bucket turned out to be elsewhere.
-pub(super) fn region_of<'r>(moved: &'r [Moved], route: &'r Route, bucket: Option<&Bucket>) -> &'r str {
-    let found = moved.iter().find(|moved| bucket.is_some_and(|bucket| bucket.host == moved.host));
-    found.map_or(&route.region, |moved| &moved.region)
 }
 
 /// A head on its way out, and what of it is signed.
@@ -127,10 +135,12 @@ impl Writing<'_> {
     }
 
     /// The client's own fields, without those that the gate says itself.
-    fn fields(&mut self, request: &Request<'_>, sending: Sending) {
+    fn fields(&mut self, request: &Request<'_>, admitted: &Admitted<'_>, sending: Sending) {
         let (fields, block) = (&request.head.fields, request.block);
-        let keeps =
-            |name: &[u8]| !is_replaced(name) && !is_of_a_proxy(name) && forward::passes(fields, block, name, sending);
+        // What is to be masked must be legible.
+        let is_coding = |name: &[u8]| admitted.is_told_of_us && name.eq_ignore_ascii_case(b"accept-encoding");
+        let is_own = |name: &[u8]| is_replaced(name) || is_of_a_proxy(name) || is_coding(name);
+        let keeps = |name: &[u8]| !is_own(name) && forward::passes(fields, block, name, sending);
         self.writer.fields_of(fields, block, keeps);
         for (name, value) in fields.iter(block) {
             if is_signed(name) && keeps(name) {
@@ -141,7 +151,7 @@ impl Writing<'_> {
 
     /// Parameters of a link that stand for fields: S3 takes them for such, but only where the query signs.
     fn hoisted(&mut self, request: &Request<'_>) -> Result<(), Failure> {
-        let pairs = || request.target.pairs().filter(|pair| is_hoisted(*pair));
+        let pairs = || request.target.pairs().without_signature().filter(|pair| pair.kind() == Kind::Field);
         for (number, pair) in pairs().enumerate() {
             let (name, value) = (pair.decoded_name(), pair.decoded_value());
             let is_same = |given: &[u8]| given.eq_ignore_ascii_case(&name);
@@ -170,8 +180,10 @@ fn write_target(out: &mut Vec<u8>, request: &Request<'_>, admitted: &Admitted<'_
     escape::recode_path(admitted.place.key, out);
     let moves_fields = !matches!(request.method(), b"GET" | b"HEAD");
     let mut separator = b'?';
-    for pair in request.target.pairs() {
-        if admitted.is_link && (claim::is_parameter(pair) || (moves_fields && is_hoisted(pair))) {
+    let pairs = request.target.pairs();
+    let pairs = if admitted.is_link { pairs.without_signature() } else { pairs };
+    for pair in pairs {
+        if admitted.is_link && moves_fields && pair.kind() == Kind::Field {
             continue;
         }
         out.push(separator);
@@ -197,12 +209,6 @@ fn host_in<'a>(admitted: &Admitted<'a>, region: &str) -> Cow<'a, str> {
     let (name, rest) = if host.starts_with(name) { host.split_at(name.len()) } else { ("", host) };
     let rest = rest.replacen(&format!(".{}.", admitted.route.region), &format!(".{region}."), 1);
     Cow::Owned(format!("{name}{rest}"))
-}
-
-/// Whether a parameter of a link stands for a field.
-fn is_hoisted(pair: Pair<'_>) -> bool {
-    !claim::is_parameter(pair)
-        && pair.decoded_name().get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"))
 }
 
 /// Fields of the client's that the gate replaces by its own.

@@ -76,18 +76,6 @@ pub(super) const OTHER_DIALECTS: &[&str] = &[
     "x-method-override",
 ];
 
-/// Parameters of a presigned link itself; they end here.
-pub(super) const SIGNATURE_PARAMETERS: &[&str] = &[
-    "X-Amz-Algorithm",
-    "X-Amz-Credential",
-    "X-Amz-Date",
-    "X-Amz-Expires",
-    "X-Amz-SignedHeaders",
-    "X-Amz-Signature",
-    "X-Amz-Security-Token",
-    "X-Amz-Content-Sha256",
-];
-
 /// `x-id` is how SDKs repeat the operation's name; S3 ignores it.
 pub(super) const ANY_PARAMETERS: &[(&str, FeatureSet)] = &[("x-id", NONE), ("encoding-type", NONE)];
 
