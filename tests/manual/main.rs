@@ -5,6 +5,7 @@
 mod page;
 mod roff;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -67,6 +68,35 @@ fn every_subcommand_and_every_option_is_on_the_page() {
         }
     }
     walk(&Cli::command(), &page::command(&Cli::command()));
+}
+
+/// Names of variables in the sources that ask for any, tests left out.
+fn variables(directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            variables(&path, found);
+        } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let program = text.split("#[cfg(test)]").next().unwrap();
+            if program.contains("env::var") {
+                let is_name = |word: &&str| {
+                    word.contains('_') && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+                };
+                found.extend(program.split('"').filter(is_name).map(str::to_string));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_variables_on_the_page_are_those_that_the_program_reads() {
+    let mut read = BTreeSet::new();
+    variables(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut read);
+    // One of many, and the rest are read by AWS's own crates.
+    assert!(read.remove("AWS_SHARED_CREDENTIALS_FILE"), "{read:?}");
+    let told = page::ENVIRONMENT.iter().flat_map(|(names, _)| names.split(", ")).filter(|name| *name != "AWS_*");
+    assert_eq!(read, told.map(str::to_string).collect());
 }
 
 #[test]
