@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -50,7 +51,28 @@ pub struct Plan<S> {
     /// Beats while the shard goes on.
     pub heart: Arc<Heart>,
     /// Tells the shard to stop.
-    pub stop: Arc<Notify>,
+    pub stop: Arc<Stop>,
+}
+
+/// Tells a shard to stop.
+#[derive(Debug, Default)]
+pub struct Stop {
+    asked: Notify,
+    is_at_once: AtomicBool,
+}
+
+impl Stop {
+    /// Asks it to stop: `at_once`, or when its clients' transfers have had `timeouts.drain` to finish.
+    pub fn ask(&self, at_once: bool) {
+        self.is_at_once.store(at_once, Ordering::Relaxed);
+        self.asked.notify_one();
+    }
+
+    /// Waits until that; how long transfers have if they may have `drain`.
+    async fn asked(&self, drain: impl FnOnce() -> Duration) -> Duration {
+        self.asked.notified().await;
+        if self.is_at_once.load(Ordering::Relaxed) { Duration::ZERO } else { drain() }
+    }
 }
 
 /// Runs a shard on the calling thread until it is told to stop and its clients have left. Returns how many of them were
@@ -97,9 +119,8 @@ async fn shard<S: AccessSink + 'static>(plan: Plan<S>) -> io::Result<usize> {
     // Nobody listens any more only when the process is already going down.
     let _ = plan.ready.send(plan.number);
     drop(plan.ready);
-    plan.stop.notified().await;
+    let drain = plan.stop.asked(|| latest.get().timeouts.drain).await;
     let shard = latest.get();
-    let drain = shard.timeouts.drain;
     shard.drain();
     for listener in listeners {
         listener.close();
@@ -301,7 +322,7 @@ mod tests {
             let ((first, of_first), (second, of_second)) = (setting(), setting());
             let listeners = (0..2).flat_map(|_| listen::bind_shards("127.0.0.1:0".parse().unwrap(), 1).unwrap());
             let (ready, is_ready) = mpsc::channel();
-            let (mailbox, stop) = (Arc::new(Mailbox::default()), Arc::new(Notify::new()));
+            let (mailbox, stop) = (Arc::new(Mailbox::default()), Arc::new(Stop::default()));
             let plan = Plan {
                 number: 0,
                 core: None,
@@ -327,7 +348,7 @@ mod tests {
                 std::thread::sleep(Duration::from_millis(5));
             }
             assert!(of_second.strong_count() > 0);
-            stop.notify_one();
+            stop.ask(false);
             assert_eq!(shard.join().unwrap().unwrap(), 0);
         }
     }

@@ -313,6 +313,32 @@ fn an_access_log_that_cannot_be_written_is_refused() {
 }
 
 #[test]
+fn a_gate_that_cannot_have_its_admin_address_takes_nobody_in_before_it_says_so() {
+    let _alone = alone();
+    let (one, taken) = (Storage::start("one"), TcpListener::bind("127.0.0.1:0").unwrap());
+    // Who connects to a free port at the address it comes from may meet itself.
+    let free = TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap();
+    let (over, connected) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::SeqCst) {
+                connected.fetch_add(usize::from(TcpStream::connect(free).is_ok()), Ordering::SeqCst);
+            }
+        });
+        let start = clock::mono();
+        for _ in 0..5 {
+            let options =
+                Options { http: vec![free], admin: Some(taken.local_addr().unwrap()), ..options(&[("a", &one)]) };
+            let error = Gate::start(options).err().unwrap().to_string();
+            assert!(error.starts_with("listen.admin: "), "{error}");
+        }
+        over.store(true, Ordering::SeqCst);
+        assert!(start.elapsed() < Duration::from_secs(10), "it drains nobody");
+    });
+    assert_eq!(connected.into_inner(), 0);
+}
+
+#[test]
 fn all_workers_hear_of_a_limit() {
     let _alone = alone();
     let one = Storage::start("one");

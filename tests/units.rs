@@ -106,6 +106,42 @@ fn the_unit_waits_longer_than_transfers_may_take_to_finish() {
 }
 
 #[test]
+fn a_start_that_fails_at_once_is_tried_again_for_some_minutes_and_then_no_more() {
+    let unit = read("filmgate.service");
+    let unit = settings(&unit);
+    let tries: u32 = unit["StartLimitBurst"].parse().unwrap();
+    let (pause, interval) = (seconds(unit["RestartSec"]), seconds(unit["StartLimitIntervalSec"]));
+    assert!(pause * tries >= Duration::from_secs(300), "the unit says so");
+    // A try that fails takes a moment itself, and one of names or credentials some seconds.
+    assert!((pause + Duration::from_secs(3)) * tries < interval, "it would never end");
+    assert_eq!(unit["RestartPreventExitStatus"], filmgate::config::cli::REFUSED.to_string());
+}
+
+#[test]
+fn a_reload_reaches_the_gate_whatever_a_check_says_of_it() {
+    let unit = read("filmgate.service");
+    let reload: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("ExecReload=")).collect();
+    assert_eq!(reload.len(), 2);
+    assert_eq!(reload[0], "/bin/kill -HUP $MAINPID", "log files are opened anew in any case");
+    assert!(reload[1].starts_with("/usr/bin/filmgate check --to-start "), "{}", reload[1]);
+    assert!(unit.contains(&format!("ExecStartPre=-{}\n", reload[1])), "as before a start");
+}
+
+#[test]
+fn variables_of_the_examples_are_read_by_the_gate() {
+    let example = read("examples/override.conf");
+    let set = example.lines().filter_map(|line| line.trim_start_matches('#').strip_prefix("Environment="));
+    let names = set.flat_map(|set| set.split(' ')).map(|pair| pair.split('=').next().unwrap());
+    let own: Vec<_> = names.filter(|name| !name.starts_with("AWS_")).collect();
+    let logging = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/server/logging/mod.rs");
+    let logging = std::fs::read_to_string(logging).unwrap();
+    assert!(!own.is_empty());
+    for name in own {
+        assert!(logging.contains(&format!("env::var(\"{name}\")")), "{name}");
+    }
+}
+
+#[test]
 fn the_limits_of_the_unit_are_enough_for_the_workers_it_names() {
     let unit = read("filmgate.service");
     let unit = settings(&unit);

@@ -22,12 +22,15 @@ pub struct Inherited {
 
 impl Inherited {
     /// Takes them over, as `LISTEN_FDS` and `LISTEN_PID` say. None the second time. Those that are no listening TCP sockets
-    /// are closed, with a warning.
+    /// are closed, with a warning. To be called before the process has opened anything: they are known by their numbers.
     #[must_use]
     pub fn take() -> Self {
         let count = count(|name| env::var_os(name), std::process::id());
         if count == 0 {
             return Self::default();
+        }
+        if count > sys::INHERITED_MAX {
+            tracing::warn!(count, taken = sys::INHERITED_MAX, "the service manager left more sockets than are taken");
         }
         Self::of(sys::take_inherited(count).into_iter().map(Socket::from))
     }

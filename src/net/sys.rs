@@ -430,7 +430,8 @@ pub(super) fn monotonic_usec() -> u64 {
 }
 
 /// Takes `count` descriptors over that the parent has left open for this process, from 3 on (sd_listen_fds(3)). Those that
-/// are not open are left out; the second call and all later ones get none. They are not passed on to children.
+/// are not open are left out; the second call and all later ones get none. They are not passed on to children. To be called
+/// before the process has opened anything else: whatever has one of these numbers is taken.
 pub(super) fn take_inherited(count: i32) -> Vec<OwnedFd> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     if TAKEN.swap(true, Ordering::SeqCst) {
@@ -440,13 +441,14 @@ pub(super) fn take_inherited(count: i32) -> Vec<OwnedFd> {
         // SAFETY: sets a flag of a descriptor, or fails because it is not open.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) == 0 }
     });
-    // SAFETY: they are open, the parent says that they are for this process, and they are taken once.
+    // SAFETY: they are open, the parent says that they are for this process, nothing else was opened before, and they are
+    // taken once.
     open.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).collect()
 }
 
 /// The first descriptor that is handed over (sd_listen_fds(3)), and how many are taken at most.
 const LISTEN_FDS_START: i32 = 3;
-const INHERITED_MAX: i32 = 64;
+pub(super) const INHERITED_MAX: i32 = 64;
 
 fn no_cores() -> libc::cpu_set_t {
     // SAFETY: a CPU set is an array of integers; all zeroes is the empty set.

@@ -21,13 +21,14 @@ use crate::net::listen;
 pub struct Health {
     draining: AtomicBool,
     credentials: Statuses,
+    listening: Vec<SocketAddr>,
 }
 
 impl Health {
-    /// The health of a gate with these credentials.
+    /// The health of a gate with these credentials, which listens there for clients.
     #[must_use]
-    pub fn new(credentials: Statuses) -> Self {
-        Self { credentials, ..Self::default() }
+    pub fn new(credentials: Statuses, listening: Vec<SocketAddr>) -> Self {
+        Self { credentials, listening, ..Self::default() }
     }
 
     /// Says from now on that no new work is wanted.
@@ -50,12 +51,19 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Binds and starts to answer.
+    /// Takes the address, where nobody is answered yet.
     ///
     /// # Errors
-    /// When the address cannot be bound or the thread cannot be started.
-    pub fn start(address: SocketAddr, health: Arc<Health>) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).map_err(|error| listen::explain(address, &error))?;
+    /// When it cannot be bound, with the likely cause.
+    pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+        TcpListener::bind(address).map_err(|error| listen::explain(address, &error))
+    }
+
+    /// Starts to answer.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn start(listener: TcpListener, health: Arc<Health>) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -86,26 +94,24 @@ impl Admin {
     }
 }
 
-/// Whether a gate answers at this admin address.
+/// Where the gate listens for clients that answers at this admin address; `None` when none answers.
 #[must_use]
-pub fn answers(address: SocketAddr) -> bool {
+pub fn listening(address: SocketAddr) -> Option<Vec<SocketAddr>> {
     let ask = || {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET /ping HTTP/1.1\r\n\r\n")?;
+        stream.write_all(b"GET /listening HTTP/1.1\r\n\r\n")?;
         let mut answer = String::new();
         stream.take(ANSWER_BYTES_MAX).read_to_string(&mut answer)?;
         Ok(answer)
     };
     let answer: io::Result<String> = ask();
-    answer.is_ok_and(|answer| {
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
-        answer.contains("Cache-Control: no-store") && matches!(body, Some("ok\n" | "draining\n"))
-    })
+    let answer = answer.ok().filter(|answer| answer.starts_with("HTTP/1.1 200 OK\r\n"))?;
+    answer.split_once("\r\n\r\n")?.1.lines().map(|line| line.parse().ok()).collect()
 }
 
-/// Bytes of an answer that are read; those of a gate are fewer.
-const ANSWER_BYTES_MAX: u64 = 1024;
+/// Bytes of an answer that are read; those of a gate with some hundred addresses are fewer.
+const ANSWER_BYTES_MAX: u64 = 16 * 1024;
 
 /// How long one connection may take in all.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -171,6 +177,9 @@ fn answer(request: &[u8], health: &Health) -> Vec<u8> {
             let (status, body) = match (path, matches!(method, "GET" | "HEAD")) {
                 ("/health" | "/ping", true) if health.is_draining() => ("503 Service Unavailable", "draining\n".into()),
                 ("/health" | "/ping", true) => ("200 OK", "ok\n".into()),
+                ("/listening", true) => {
+                    ("200 OK", health.listening.iter().map(|address| format!("{address}\n")).collect())
+                }
                 ("/credentials", true) => ("200 OK", credentials(&health.credentials)),
                 _ => ("404 Not Found", "not found\n".into()),
             };
@@ -238,8 +247,9 @@ mod tests {
     }
 
     fn start() -> (Admin, Arc<Health>) {
-        let health = Arc::new(Health::default());
-        (Admin::start("127.0.0.1:0".parse().unwrap(), Arc::clone(&health)).unwrap(), health)
+        let health = Arc::new(Health::new(Statuses::default(), vec!["10.0.0.1:443".parse().unwrap()]));
+        let listener = Admin::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        (Admin::start(listener, Arc::clone(&health)).unwrap(), health)
     }
 
     #[test]
@@ -289,7 +299,7 @@ mod tests {
         let good = r#"echo '{"Version":1,"AccessKeyId":"AKID","SecretAccessKey":"SEKRET"}'"#;
         let (store, _slots) = Store::start(vec![printing("good", good), printing("bad", "exit 1 # SEKRET")]).unwrap();
         assert!(store.wait_first(Duration::from_secs(20)));
-        let answer = answer(b"GET /credentials HTTP/1.1\r\n\r\n", &Health::new(store.statuses()));
+        let answer = answer(b"GET /credentials HTTP/1.1\r\n\r\n", &Health::new(store.statuses(), Vec::new()));
         let answer = String::from_utf8(answer).unwrap();
         let lines: Vec<_> = answer.split_once("\r\n\r\n").unwrap().1.lines().collect();
         assert_eq!(lines[0], "name=good state=valid seconds-left=- generation=1 refreshes=1 failures=0 doubts=0");
@@ -318,14 +328,14 @@ mod tests {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(answers(admin.local_addr()));
+        assert_eq!(listening(admin.local_addr()).unwrap(), ["10.0.0.1:443".parse().unwrap()]);
         health.set_draining();
-        assert!(answers(admin.local_addr()));
+        assert_eq!(listening(admin.local_addr()).unwrap(), ["10.0.0.1:443".parse().unwrap()]);
         let answer = talk(admin.local_addr(), request);
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("draining\n"), "{answer}");
         let address = admin.local_addr();
         admin.stop();
-        assert!(!answers(address));
+        assert_eq!(listening(address), None);
     }
 
     #[test]
@@ -350,7 +360,7 @@ mod tests {
     #[test]
     fn stopping_is_prompt_and_frees_the_address() {
         for address in ["127.0.0.1:0", "0.0.0.0:0"] {
-            let admin = Admin::start(address.parse().unwrap(), Arc::default()).unwrap();
+            let admin = Admin::start(Admin::bind(address.parse().unwrap()).unwrap(), Arc::default()).unwrap();
             let (start, port) = (Instant::now(), admin.local_addr().port());
             admin.stop();
             assert!(start.elapsed() < Duration::from_secs(1));
@@ -361,7 +371,7 @@ mod tests {
     #[test]
     fn an_address_in_use_is_named_in_the_error() {
         let (admin, _) = start();
-        let error = Admin::start(admin.local_addr(), Arc::default()).err().unwrap();
+        let error = Admin::bind(admin.local_addr()).err().unwrap();
         assert!(error.to_string().contains(&admin.local_addr().to_string()), "{error}");
         admin.stop();
     }

@@ -17,8 +17,6 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, UNIX_EPOCH};
 
-use tokio::sync::Notify;
-
 use crate::access::AccessSink;
 use crate::clock;
 use crate::creds::{self, CredentialOptions};
@@ -43,7 +41,7 @@ use crate::tls::config::{Kernel, Records, ServerOptions, TlsConfigError};
 use crate::worker::balance::Balance;
 use crate::worker::heart::Heart;
 use crate::worker::setting::Mailbox;
-use crate::worker::{self, Plan};
+use crate::worker::{self, Plan, Stop};
 
 /// Everything a gate needs to run, checked.
 #[derive(Clone, Debug)]
@@ -101,7 +99,7 @@ pub struct Gate {
     https: Vec<SocketAddr>,
     http: Vec<SocketAddr>,
     shards: Vec<JoinHandle<io::Result<usize>>>,
-    stops: Vec<Arc<Notify>>,
+    stops: Vec<Arc<Stop>>,
     hearts: Vec<Arc<Heart>>,
     admin: Option<Admin>,
     health: Arc<Health>,
@@ -115,6 +113,14 @@ impl Gate {
     /// # Errors
     /// The first thing that is wrong, with its likely cause; nothing is left running then.
     pub fn start(options: Options) -> Result<Self, StartError> {
+        Self::start_with(options, Inherited::default())
+    }
+
+    /// As [`start`](Self::start), with listening sockets that the service manager has left.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(options: Options, mut inherited: Inherited) -> Result<Self, StartError> {
         let cores = runtime::allowed_cores();
         let count = preflight::workers(&options);
         preflight::enough_to_start(&options, count).map_err(StartError::Descriptors)?;
@@ -124,14 +130,15 @@ impl Gate {
         let desk = Desk::open(options)?;
         let options = desk.options.clone();
         let mut sockets: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-        let mut inherited = Inherited::take();
+        // First of all addresses: nobody comes to the others while this one may be missing.
+        let admin = options.admin.map(Admin::bind).transpose().map_err(StartError::Admin)?;
         let https = bind_all(&options.https, true, &mut sockets, &mut inherited)?;
         let http = bind_all(&options.http, false, &mut sockets, &mut inherited)?;
         if !inherited.left().is_empty() {
             tracing::warn!(at = ?inherited.left(), "the service manager listens there for filmgate, and [listen] does not");
         }
         let (access, logger) = AccessLogger::start(options.access_log).map_err(StartError::AccessLog)?;
-        let health = Arc::new(Health::new(desk.statuses.clone()));
+        let health = Arc::new(Health::new(desk.statuses.clone(), [https.as_slice(), &http].concat()));
         let balance = (count > 1).then(|| Balance::new(count, options.limits.connections_max));
         let start_id = clock::now().wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64) << 8;
         let (ready, is_ready) = mpsc::channel();
@@ -166,21 +173,20 @@ impl Gate {
             stop,
         });
         drop(ready);
-        let admin = |gate: &Self| {
-            let admin = options.admin.map(|address| Admin::start(address, Arc::clone(&gate.health)));
-            admin.transpose().map_err(StartError::Admin)
-        };
         // A shard that cannot start drops its end of the channel without a word.
-        let outcome = match started {
-            Ok(()) if is_ready.iter().take(count).count() < count => {
+        let outcome = match (started, admin) {
+            (Ok(()), _) if is_ready.iter().take(count).count() < count => {
                 Err(StartError::Shard(io::ErrorKind::Other.into()))
             }
-            Ok(()) => admin(&gate),
-            Err(error) => Err(StartError::Shard(error)),
+            (Ok(()), None) => Ok(None),
+            (Ok(()), Some(listener)) => {
+                Admin::start(listener, Arc::clone(&gate.health)).map(Some).map_err(StartError::Admin)
+            }
+            (Err(error), _) => Err(StartError::Shard(error)),
         };
         match outcome {
             Ok(admin) => gate.admin = admin,
-            Err(error) => return Err(gate.stop().map_or_else(StartError::Shard, |_| error)),
+            Err(error) => return Err(gate.end(true).map_or_else(StartError::Shard, |_| error)),
         }
         Ok(gate)
     }
@@ -188,10 +194,10 @@ impl Gate {
     fn start_shards<S: AccessSink + Send + 'static>(
         &mut self,
         sockets: Vec<Vec<Listening>>,
-        plan: impl Fn(usize, Vec<Listening>, Arc<Notify>) -> Plan<S>,
+        plan: impl Fn(usize, Vec<Listening>, Arc<Stop>) -> Plan<S>,
     ) -> io::Result<()> {
         for (number, listeners) in sockets.into_iter().enumerate() {
-            let stop = Arc::new(Notify::new());
+            let stop = Arc::new(Stop::default());
             let plan = plan(number, listeners, Arc::clone(&stop));
             let thread = std::thread::Builder::new().name(format!("shard-{number}"));
             self.shards.push(thread.spawn(move || worker::run(plan))?);
@@ -236,6 +242,12 @@ impl Gate {
         &self.hearts
     }
 
+    /// A shard that has ended, which none does before it is told to.
+    #[must_use]
+    pub fn ended_shard(&self) -> Option<usize> {
+        self.shards.iter().position(JoinHandle::is_finished)
+    }
+
     /// Opens the access log anew, after somebody has moved the file away.
     pub fn reopen_log(&self) {
         self.access.reopen();
@@ -247,9 +259,13 @@ impl Gate {
     /// # Errors
     /// The first shard that ended in an error.
     pub fn stop(self) -> io::Result<usize> {
+        self.end(false)
+    }
+
+    fn end(self, at_once: bool) -> io::Result<usize> {
         self.health.set_draining();
         for stop in &self.stops {
-            stop.notify_one();
+            stop.ask(at_once);
         }
         let mut result = Ok(0);
         for shard in self.shards {
@@ -270,17 +286,20 @@ impl Gate {
 /// Why it could not start, or what a shard died of.
 pub fn run(options: Options, reread: &mut Reread) -> Result<(), StartError> {
     let levels = logging::init_tracing(options.log_level);
+    // Before anything else is opened: they are known by their numbers.
+    let inherited = Inherited::take();
     let notifier = Notifier::from_environment();
     let mut signals = Signals::install().map_err(StartError::Signals)?;
     let routes = options.routes.len();
     preflight::tell(&preflight::standing(&options, clock::now().wall));
-    let mut gate = Gate::start(options)?;
+    let mut gate = Gate::start_with(options, inherited)?;
     gate.levels = levels;
     let mut certificates = certificates::Watch::start(&gate, signals.news()).map_err(StartError::Watch)?;
     tracing::info!("{}", gate.records());
     tracing::info!(version = env!("CARGO_PKG_VERSION"), https = ?gate.https, http = ?gate.http, "filmgate is ready");
     let watch = Watch::start(&notifier, notify::watchdog_interval(), gate.hearts().to_vec(), routes);
     let watch = watch.map_err(StartError::Watch)?;
+    let mut ended = None;
     loop {
         let signal = signals.wait_for(certificates::LOOK_EVERY);
         match signal {
@@ -297,6 +316,10 @@ pub fn run(options: Options, reread: &mut Reread) -> Result<(), StartError> {
         }
         certificates.attend(&mut gate, signal == Some(Signal::Files));
         watch.set_certificates_refused(certificates.refuses());
+        if let (None, Some(shard)) = (ended, gate.ended_shard()) {
+            tracing::error!(shard, "a shard has ended early, and the others serve its clients: restart the service");
+            ended = Some(shard);
+        }
     }
     let drain = gate.desk.options.timeouts.drain;
     notifier.stopping(drain.saturating_add(STOP_WAIT));
@@ -339,13 +362,27 @@ fn bind_all(
 ) -> Result<Vec<SocketAddr>, StartError> {
     let mut bound = Vec::new();
     for address in addresses {
-        let listeners = inherited.bind_shards(*address, sockets.len()).map_err(StartError::Listen)?;
+        let listeners = inherited.bind_shards(*address, sockets.len());
+        let listeners = listeners.map_err(|error| StartError::Listen(with_left(error, &inherited.left())))?;
         bound.extend(listeners.first().and_then(|first| first.local_addr().ok()));
         for (listener, shard) in listeners.into_iter().zip(sockets.iter_mut()) {
             shard.push((listener, is_tls));
         }
     }
     Ok(bound)
+}
+
+/// A socket of the service manager's may be what is in the way.
+fn with_left(error: io::Error, left: &[SocketAddr]) -> io::Error {
+    if left.is_empty() {
+        return error;
+    }
+    let left: Vec<_> = left.iter().map(ToString::to_string).collect();
+    let left = left.join(" and ");
+    io::Error::new(
+        error.kind(),
+        format!("{error}; filmgate.socket listens at {left}, and [listen] has to name just the same addresses"),
+    )
 }
 
 /// Why a gate did not start, or did not end well.

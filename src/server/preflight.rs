@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::limits;
@@ -118,24 +118,32 @@ pub fn enough_to_start(options: &Options, workers: usize) -> io::Result<()> {
 /// Addresses that cannot be listened at: for `filmgate check`. Those that a gate has which runs already are not among them.
 #[must_use]
 pub fn ports(options: &Options) -> Vec<Finding> {
-    let is_running = options.admin.is_some_and(admin::answers);
-    let mut findings = Vec::new();
-    let mut note = |key: String, tried: io::Result<()>| match tried {
-        Err(error) if !(is_running && error.kind() == io::ErrorKind::AddrInUse) => {
-            findings.push(Finding { key, message: in_check(&error) });
-        }
-        _ => {}
+    let running = options.admin.and_then(|admin| Some((admin, admin::listening(admin)?)));
+    let is_ours = |address: &SocketAddr| {
+        running
+            .as_ref()
+            .is_some_and(|(admin, running)| admin == address || running.iter().any(|at| covers(*at, *address)))
     };
-    for (key, addresses) in [("listen.https", &options.https), ("listen.http", &options.http)] {
-        for (index, address) in addresses.iter().enumerate() {
-            note(format!("{key}[{index}]"), listen::try_bind(*address));
+    let mut findings = Vec::new();
+    let lists = [("listen.https", &options.https), ("listen.http", &options.http)];
+    let lists = lists.into_iter().flat_map(|(key, addresses)| {
+        addresses.iter().enumerate().map(move |(index, address)| (format!("{key}[{index}]"), *address))
+    });
+    for (key, address) in lists.chain(options.admin.map(|admin| ("listen.admin".to_owned(), admin))) {
+        match listen::try_bind(address) {
+            Err(error) if !(error.kind() == io::ErrorKind::AddrInUse && is_ours(&address)) => {
+                findings.push(Finding { key, message: in_check(&error) });
+            }
+            _ => {}
         }
-    }
-    if let Some(address) = options.admin {
-        let tried = TcpListener::bind(address).map(drop).map_err(|error| listen::explain(address, &error));
-        note("listen.admin".to_owned(), tried);
     }
     findings
+}
+
+/// Whether who listens at `one` is in the way of whoever wants to at `other`.
+fn covers(one: SocketAddr, other: SocketAddr) -> bool {
+    let all = |address: SocketAddr| address.ip().is_unspecified() && address.is_ipv4() == other.is_ipv4();
+    one == other || (one.port() == other.port() && (all(one) || (all(other) && one.is_ipv4() == other.is_ipv4())))
 }
 
 fn of_machine(message: String) -> Finding {
@@ -214,6 +222,23 @@ mod tests {
         let message = clock(RELEASED - 86_401, RELEASED).unwrap();
         assert!(message.contains("clock is wrong: it is 2 days before"), "{message}");
         assert!(built_at() >= RELEASED && built_at() < 4_000_000_000);
+    }
+
+    #[test]
+    fn an_address_is_in_the_way_of_the_same_port_where_they_overlap() {
+        for (one, other, is_so) in [
+            ("10.0.0.1:443", "10.0.0.1:443", true),
+            ("10.0.0.1:443", "10.0.0.1:8443", false),
+            ("10.0.0.1:443", "10.0.0.2:443", false),
+            ("0.0.0.0:443", "10.0.0.2:443", true),
+            ("10.0.0.2:443", "0.0.0.0:443", true),
+            ("0.0.0.0:443", "0.0.0.0:80", false),
+            ("[::]:443", "[fd00::1]:443", true),
+            ("[::]:443", "10.0.0.2:443", false),
+            ("10.0.0.2:443", "[::]:443", false),
+        ] {
+            assert_eq!(covers(one.parse().unwrap(), other.parse().unwrap()), is_so, "{one} {other}");
+        }
     }
 
     #[test]

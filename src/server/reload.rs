@@ -300,7 +300,9 @@ impl Gate {
     /// Hands the setting to every shard and waits until all serve by it.
     fn hand_out(&self) {
         let (taken, all_taken) = mpsc::channel();
-        for mailbox in &self.mailboxes {
+        // One that has ended looks for no letters.
+        let alive = self.mailboxes.iter().zip(&self.shards).filter(|(_, shard)| !shard.is_finished());
+        for (mailbox, _) in alive {
             mailbox.post(Arc::clone(&self.desk.setting), taken.clone());
         }
         drop(taken);

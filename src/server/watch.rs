@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::clock::{self, Instant};
 use crate::server::notify::Notifier;
-use crate::worker::heart::Heart;
+use crate::worker::heart::{self, Heart};
 
 /// A thread that watches. It ends when this is dropped.
 pub struct Watch {
@@ -42,6 +42,12 @@ impl Watch {
         hearts: Vec<Arc<Heart>>,
         routes: usize,
     ) -> io::Result<Self> {
+        if interval.is_some_and(|interval| interval < 2 * heart::BEAT) {
+            tracing::warn!(
+                ?interval,
+                "the service manager's watchdog is faster than shards show that they go on; WatchdogSec= has to be 4s or more"
+            );
+        }
         let state = State { routes, ..State::default() };
         let shared = Arc::new(Shared { hearts, state: Mutex::new(state), changed: Condvar::new() });
         let told = shared.status(state);
@@ -97,12 +103,16 @@ impl Shared {
         let mut pulses: Vec<_> = self.hearts.iter().map(|heart| Pulse::new(heart.beats(), now)).collect();
         // The first sign of life is due at once: the manager's clock runs since the gate said it is ready.
         let (mut status_at, mut ping_at) = (now + STATUS_EVERY, interval.map(|_| now));
+        let mut look_at = now;
         let mut state = self.lock();
         while !state.has_ended {
             drop(state);
             let now = clock::mono();
+            // Who was held up here was held up there: a machine that was paused, a process that was stopped.
+            let late = now.saturating_duration_since(look_at);
             for (number, (pulse, heart)) in pulses.iter_mut().zip(&self.hearts).enumerate() {
-                pulse.feel(number, heart, now);
+                pulse.felt_at += late;
+                pulse.feel(number, heart, now, interval.is_some());
             }
             if let (Some(at), Some(interval)) = (ping_at, interval)
                 && at <= now
@@ -124,7 +134,8 @@ impl Shared {
                     told = status;
                 }
             }
-            let until = ping_at.map_or(status_at, |at| at.min(status_at)).duration_since(clock::mono());
+            look_at = ping_at.map_or(status_at, |at| at.min(status_at));
+            let until = look_at.saturating_duration_since(clock::mono());
             if !state.has_ended {
                 state = self.changed.wait_timeout(state, until).unwrap_or_else(PoisonError::into_inner).0;
             }
@@ -167,7 +178,8 @@ impl Pulse {
         Self { beats, felt_at: now, has_beaten: true, is_missed: false }
     }
 
-    fn feel(&mut self, number: usize, heart: &Heart, now: Instant) {
+    /// `is_watched`: somebody restarts the service.
+    fn feel(&mut self, number: usize, heart: &Heart, now: Instant, is_watched: bool) {
         let beats = heart.beats();
         if beats != self.beats || heart.is_at_rest() {
             if self.is_missed {
@@ -176,11 +188,11 @@ impl Pulse {
             *self = Self::new(beats, now);
         } else if !self.is_missed && now.duration_since(self.felt_at) >= MISSED_AFTER {
             self.is_missed = true;
-            tracing::error!(
-                shard = number,
-                seconds = self.silence(now),
-                "a shard is stuck: nobody tells the service manager's watchdog any more, which restarts the service"
-            );
+            let end = match is_watched {
+                true => "nobody tells the service manager's watchdog any more, which restarts the service",
+                false => "nobody watches over the service, so restart it if that goes on",
+            };
+            tracing::error!(shard = number, seconds = self.silence(now), "a shard is stuck: {end}");
         }
     }
 
@@ -271,12 +283,12 @@ mod tests {
     fn a_missed_beat_is_noticed_once_and_forgiven() {
         let (heart, start) = (Heart::default(), clock::mono());
         let mut pulse = Pulse::new(0, start);
-        pulse.feel(0, &heart, start + MISSED_AFTER - Duration::from_millis(1));
+        pulse.feel(0, &heart, start + MISSED_AFTER - Duration::from_millis(1), true);
         assert!(!pulse.is_missed);
-        pulse.feel(0, &heart, start + MISSED_AFTER);
+        pulse.feel(0, &heart, start + MISSED_AFTER, true);
         assert!(pulse.is_missed && pulse.silence(start + MISSED_AFTER) == MISSED_AFTER.as_secs());
         heart.beat(0);
-        pulse.feel(0, &heart, start + 2 * MISSED_AFTER);
+        pulse.feel(0, &heart, start + 2 * MISSED_AFTER, true);
         assert!(!pulse.is_missed && pulse.has_beaten);
     }
 
