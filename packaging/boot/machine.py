@@ -49,7 +49,7 @@ class Outcome:
 class Container:
     """systemd-nspawn with the root unpacked for this one run, and no network but its own loopback."""
 
-    RUN_SECONDS = 600
+    RUN_SECONDS = 400
     BOOT_SECONDS = 90
 
     def __init__(self, root: Path, cargo: Path):

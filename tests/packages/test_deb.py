@@ -71,6 +71,17 @@ def test_the_program_runs_where_debian_12_does(deb, tree):
     assert field(deb, "Architecture") == run("dpkg", "--print-architecture").strip()
 
 
+def test_it_asks_for_the_packages_of_the_programs_that_the_unit_calls(deb):
+    packages = {"/usr/bin/filmgate": "filmgate", "/bin/kill": "procps", "/sbin/modprobe": "kmod"}
+    unit = (PROJECT / "systemd/filmgate.service").read_text()
+    called_by_unit = re.findall(r"^Exec\w+=[-+!@:]*(\S+)", unit, re.M)
+    named = re.findall(r"[a-z][\w-]+", f"filmgate, {field(deb, 'Depends')}, {field(deb, 'Recommends')}")
+    for path in called_by_unit:
+        assert packages[path] in named, path
+    # Without its roots nothing of S3's can be verified.
+    assert {"procps", "systemd", "ca-certificates"} <= set(re.findall(r"[a-z][\w-]+", field(deb, "Depends")))
+
+
 def test_the_program_is_stripped_and_its_symbols_are_apart(deb, tree, tmp_path):
     packed = tree / "usr/bin/filmgate"
     assert ".symtab" not in run("readelf", "--sections", "--wide", packed)
