@@ -210,7 +210,10 @@ pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
 const FILES: &[(&str, &str)] = &[
     ("/etc/filmgate/filmgate.toml", "The configuration, see filmgate.toml(5)."),
     ("/var/log/filmgate", "The unit's log directory, for access-log.file."),
-    ("/usr/share/doc/filmgate", "README, and guides: running it, certificates, VPC endpoints and DNS, migration, tuning, security."),
+    (
+        "/usr/share/doc/filmgate",
+        "README, and guides: running it, certificates, VPC endpoints and DNS, migration, tuning, security.",
+    ),
 ];
 
 const FORMAT: &[&str] = &[
