@@ -109,13 +109,15 @@ where
 {
     let mut carried = None;
     for served in 0.. {
+        // Before it waits, because it may wait for long; and after, because much may have happened.
+        if is_let_go(client, &mut shard) {
+            let _ = client.wire.finish(Deadline::after(FAREWELL)).await;
+            return;
+        }
         let awaited = next_head(client, &shard, carried.take(), served == 0).await;
-        if shard.is_succeeded() {
-            shard = shard.latest();
-            if client.is_distrusted(shard.authorities) {
-                let _ = client.wire.finish(Deadline::after(FAREWELL)).await;
-                return;
-            }
+        if is_let_go(client, &mut shard) {
+            let _ = client.wire.finish(Deadline::after(FAREWELL)).await;
+            return;
         }
         let is_last = served + 1 >= shard.limits.connection_requests_max || client.wire.is_worn();
         let mut inbound = match awaited {
@@ -135,6 +137,20 @@ where
             Next::Break => return client.wire.abort(),
         }
     }
+}
+
+/// Goes on with the latest shard; whether that does not trust who vouched for the client.
+fn is_let_go<L, D, S>(client: &Client<L>, shard: &mut Rc<Shard<D, S>>) -> bool
+where
+    L: Link,
+    D: Dial,
+    S: AccessSink,
+{
+    if !shard.is_succeeded() {
+        return false;
+    }
+    *shard = shard.latest();
+    client.is_distrusted(shard.authorities)
 }
 
 /// A client that did not get as far as TLS. One that speaks plain HTTP to the TLS port is told so, in plain HTTP.

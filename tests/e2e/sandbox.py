@@ -5,6 +5,7 @@ import errno
 import os
 import resource
 import struct
+import subprocess
 
 NOBODY = 65534
 SYSTEM_CALLS = {"io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427}  # the same on every architecture
@@ -41,6 +42,19 @@ def limit(*limits: tuple[int, int]):
             os.setuid(NOBODY)
 
     return apply
+
+
+def rings_are_counted() -> bool:
+    """Whether the kernel holds the memory of rings against RLIMIT_MEMLOCK."""
+    program = (
+        "import ctypes, sys;"
+        "libc = ctypes.CDLL(None, use_errno=True);"
+        f"ring = libc.syscall({SYSTEM_CALLS['io_uring_setup']}, 1024, ctypes.create_string_buffer(120));"
+        "sys.exit(0 if ring >= 0 else ctypes.get_errno())"
+    )
+    made = subprocess.run(["python3", "-c", program], preexec_fn=limit((resource.RLIMIT_MEMLOCK, 4096)))
+    assert made.returncode in (0, errno.ENOMEM), os.strerror(made.returncode)
+    return made.returncode != 0
 
 
 def with_file_at(path: str, file: str) -> list[str]:

@@ -156,9 +156,14 @@ def test_clients_of_a_socket_that_systemd_holds_wait_for_the_next_process(manage
     gate = managed(workers=2)
     assert gate.stop() == 0
     config = tmp_path / "filmgate.toml"
+
+    def workers():
+        return {record["id"][:16] for record in gate.records() if record.get("status") == 200}
+
     with socket.create_server(("127.0.0.1", 0), backlog=64) as kept, socket.create_server(("127.0.0.1", 0)) as stray:
         old, gate.https = gate.https, kept.getsockname()[1]
         config.write_text(gate.config.read_text().replace(f":{old}", f":{gate.https}"))
+        served_before = workers()
         for _ in range(3):
             waiting = socket.create_connection(("127.0.0.1", gate.https), timeout=20)
             waiting.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -170,11 +175,13 @@ def test_clients_of_a_socket_that_systemd_holds_wait_for_the_next_process(manage
                 waiting.close()
                 connections = [gate.connect() for _ in range(8)]
                 for connection in connections:
-                    assert connection.exchange("GET", "/ping").status == 200
+                    assert connection.exchange("GET", "/a").status == 200
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(20) == 0
                 for connection in connections:
                     connection.close()
+                assert len(workers() - served_before) == 2, "both workers serve it"
+                served_before = workers()
             finally:
                 process.kill()
                 process.wait()
