@@ -35,8 +35,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     target = Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target")).resolve()
-    target.mkdir(parents=True, exist_ok=True)
     try:
+        target.mkdir(parents=True, exist_ok=True)
         with debian.directory(target) as work:
             first = options.deb.resolve() if options.deb else package.build(PROJECT, options.program, work)
             second = package.renumbered(first, work)
