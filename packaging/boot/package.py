@@ -1,6 +1,7 @@
 """The package under test, and the same as a newer version to upgrade to."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 
@@ -9,8 +10,11 @@ def build(project: Path, program: Path | None, work: Path) -> Path:
     command = [project / "packaging" / "build-deb", "--no-symbols", "--out", work / "package"]
     if program:
         command += ["--program", program.resolve(), "--for-test"]
-    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return Path(output.splitlines()[-1])
+    built = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if built.returncode:
+        # It has said why. That is a failure, and not a test that cannot be made here.
+        sys.exit(1)
+    return Path(built.stdout.splitlines()[-1])
 
 
 def renumbered(deb: Path, work: Path) -> Path:

@@ -73,8 +73,7 @@ def test_the_program_runs_where_debian_12_does(deb, tree):
 
 def test_it_asks_for_the_packages_of_the_programs_that_the_unit_calls(deb):
     packages = {"/usr/bin/filmgate": "filmgate", "/bin/kill": "procps", "/sbin/modprobe": "kmod"}
-    unit = (PROJECT / "systemd/filmgate.service").read_text()
-    called_by_unit = re.findall(r"^Exec\w+=[-+!@:]*(\S+)", unit, re.M)
+    called_by_unit = re.findall(r"^Exec\w+=[-+!@:]*(\S+)", UNIT, re.M)
     named = re.findall(r"[a-z][\w-]+", f"filmgate, {field(deb, 'Depends')}, {field(deb, 'Recommends')}")
     for path in called_by_unit:
         assert packages[path] in named, path
@@ -177,11 +176,13 @@ while IFS='|' read -r status pattern output; do
 done </answers
 """
 NOTHING_REMEMBERED = {"deb-systemd-helper debian-installed *": (1, "")}
-START = "{ path=/usr/bin/filmgate ; argv[]=/usr/bin/filmgate run --config FILE ; ignore_errors=no ; pid=0 }"
+UNIT = (PROJECT / "systemd/filmgate.service").read_text()
+START = "{ path=/usr/bin/filmgate ; argv[]=COMMAND ; ignore_errors=no ; pid=0 }"
+PACKAGED = START.replace("COMMAND", re.search(r"^ExecStart=(.*)$", UNIT, re.M)[1])
 RUNNING = {
     "systemctl *is-active filmgate.service": (0, ""),
     "systemctl show *=User *": (0, "filmgate"),
-    "systemctl show *=ExecStart *": (0, START.replace("FILE", "/etc/filmgate/filmgate.toml")),
+    "systemctl show *=ExecStart *": (0, PACKAGED),
 }
 
 
@@ -262,7 +263,7 @@ CREDENTIALS = "run/credentials/filmgate.service"
 UPGRADES = {
     "accepted": ({}, QUESTION, True),
     "refused": ({"runuser *": (2, "")}, QUESTION, False),
-    "another configuration": ({"systemctl show *=ExecStart *": (0, START.replace("FILE", "/srv/gate.toml"))}, None, True),
+    "another configuration": ({"systemctl show *=ExecStart *": (0, PACKAGED.replace("/etc/filmgate", "/srv"))}, None, True),
     "another user": ({"systemctl show *=User *": (0, "media")}, QUESTION.replace("filmgate -- ", "media -- "), True),
     "with credentials": ({}, QUESTION.replace("env ", f"env CREDENTIALS_DIRECTORY=/{CREDENTIALS} "), True),
     "stopped": ({"systemctl *is-active filmgate.service": (3, "")}, None, False),
