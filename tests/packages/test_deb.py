@@ -206,12 +206,14 @@ def chrooted(root, *arguments):
     return run("dpkg", f"--root={root}", "--force-depends", *arguments)
 
 
-def newer_than(deb, directory):
+@pytest.fixture(scope="module")
+def newer(deb, tmp_path_factory):
     """The same package, a revision later."""
+    directory = tmp_path_factory.mktemp("newer")
     run("dpkg-deb", "--raw-extract", deb, directory / "newer")
     control = directory / "newer/DEBIAN/control"
     control.write_text(re.sub(r"^(Version: .*)-1$", r"\1-2", control.read_text(), flags=re.M))
-    run("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", directory / "newer", directory / "newer.deb")
+    run("dpkg-deb", "--root-owner-group", "-Znone", "--build", directory / "newer", directory / "newer.deb")
     return directory / "newer.deb"
 
 
@@ -230,11 +232,10 @@ def test_installing_starts_nothing_and_says_what_is_next(deb, machine):
     assert " enable " not in done and "start" not in done, done
 
 
-def test_an_upgrade_keeps_what_was_edited(deb, machine, tmp_path):
+def test_an_upgrade_keeps_what_was_edited(deb, newer, machine):
     chrooted(machine, "--install", deb)
     (machine / CONFIG).write_text("# mine\n")
     called(machine)
-    newer = newer_than(deb, tmp_path)
     printed = chrooted(machine, "--force-confold", "--install", newer)
     assert (machine / CONFIG).read_text() == "# mine\n"
     assert "Next:" not in printed
@@ -290,10 +291,10 @@ def is_upgraded(root, how, printed, command):
 
 
 @pytest.mark.parametrize("how", UPGRADES)
-def test_an_upgrade_asks_as_the_service_would_be_and_restarts_what_would_start(deb, machine, tmp_path, how):
+def test_an_upgrade_asks_as_the_service_would_be_and_restarts_what_would_start(deb, newer, machine, how):
     chrooted(machine, "--install", deb)
     a_running_service(machine, how)
-    printed = chrooted(machine, "--install", newer_than(deb, tmp_path))
+    printed = chrooted(machine, "--install", newer)
     is_upgraded(machine, how, printed, "deb-systemd-invoke")
 
 
