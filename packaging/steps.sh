@@ -88,7 +88,7 @@ dates_and_names() {
 program_and_platform() {
     if [[ -z $program ]]; then
         # Messages and symbols name sources. Not where they lay on this machine: that is nobody's business, and the same
-        # sources have to make the same program anywhere.
+        # sources have to make the same program anywhere: packaging/same-anywhere sees to it.
         local here=$PWD crates=${CARGO_HOME:-$HOME/.cargo}
         CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$here=filmgate"$'\x1f'"--remap-path-prefix=$crates=cargo" \
             CFLAGS="-ffile-prefix-map=$crates=cargo" cargo build --locked --release --bin filmgate

@@ -188,7 +188,7 @@ RUNNING = {
 
 def answer(root, **given):
     """What the tools say: exit status and output for each command line that fits a pattern, the first that does."""
-    lines = [f"{status}|{pattern}|{output}\n" for pattern, (status, output) in given.items()]
+    lines = [f"{int(status)}|{pattern}|{output}\n" for pattern, (status, output) in given.items()]
     (root / "answers").write_text("".join(lines))
 
 
@@ -256,6 +256,26 @@ def test_a_service_that_was_enabled_is_so_again_after_a_removal(deb, machine):
         assert "deb-systemd-helper unmask filmgate.service" in done
         assert ("deb-systemd-helper enable filmgate.service" in done) == (was_enabled == 0), done
         chrooted(machine, "--remove", "filmgate")
+
+
+def test_a_running_systemd_is_told_to_stop_what_is_removed_and_never_to_start_what_is_installed(deb, machine):
+    a_running_service(machine, "stopped")
+    chrooted(machine, "--install", deb)
+    done = called(machine)
+    assert "systemctl --system daemon-reload" in done and " start " not in done and " enable " not in done, done
+    chrooted(machine, "--remove", "filmgate")
+    assert "deb-systemd-invoke stop filmgate.service" in called(machine)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_removal_that_does_not_come_about_starts_again_what_it_stopped(deb, machine, enabled):
+    chrooted(machine, "--install", deb)
+    a_running_service(machine, "accepted")
+    answer(machine, **{"systemctl *is-enabled filmgate.service": (not enabled, ""), "systemctl *is-enabled *": (1, "")})
+    run("chroot", machine, "sh", "/var/lib/dpkg/info/filmgate.postinst", "abort-remove", "in-favour", "other", "1")
+    done = called(machine)
+    assert ("deb-systemd-invoke start filmgate.service" in done) == enabled, done
+    assert "start filmgate.socket" not in done, done
 
 
 # What an upgrade does to a service that runs: (what is asked, what is answered) and whether it is restarted.
