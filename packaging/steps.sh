@@ -91,7 +91,7 @@ program_and_platform() {
         # sources have to make the same program anywhere: packaging/same-anywhere sees to it.
         local here=$PWD crates=${CARGO_HOME:-$HOME/.cargo}
         CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$here=filmgate"$'\x1f'"--remap-path-prefix=$crates=cargo" \
-            CFLAGS="-ffile-prefix-map=$crates=cargo" cargo build --locked --release --bin filmgate
+            CFLAGS="-ffile-prefix-map=$here=filmgate -ffile-prefix-map=$crates=cargo" cargo build --locked --release --bin filmgate
         program=$target_directory/release/filmgate
     fi
     [[ -x $program ]] || fail "$program is not a program"
