@@ -187,6 +187,9 @@ impl Watch {
     pub(super) fn attend(&mut self, gate: &mut Gate, have_changed: bool) {
         let now = clock::mono();
         let is_time = now >= self.tell_at;
+        if is_time {
+            self.tell_at = now + TELL_EVERY;
+        }
         if have_changed || (is_time && self.refuses()) {
             self.renew(gate, is_time);
         }
@@ -201,7 +204,6 @@ impl Watch {
         let Some(serving) = &gate.desk.serving else { return };
         let expired = serving.expired();
         if is_time || expired > self.expired {
-            self.tell_at = now + TELL_EVERY;
             serving.tell();
         }
         self.expired = expired;
