@@ -1,4 +1,4 @@
-# What build-deb and build-rpm have in common; they source it from the top of the repository.
+# What build-deb and build-rpm have in common; they source it from the top of the repository, with $from, where they were called.
 # shellcheck shell=bash
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -7,9 +7,10 @@ umask 022
 
 usage() {
     cat <<USAGE
-$0 [--program PATH] [--revision N] [--out DIRECTORY] [--no-symbols]
+$0 [--program PATH [--for-test]] [--revision N] [--out DIRECTORY] [--no-symbols]
 
 Builds the package and prints its path last. Without --program the release is built first, without the demonstration.
+--for-test    packs a program with the demonstration in it as well, of which the package's records say nothing
 --revision    what follows the version, 1 if not given
 --out         where packages go, target/packages if not given
 --no-symbols  leaves out the package with the debug symbols
@@ -22,19 +23,20 @@ fail() {
 }
 
 options() {
-    program='' revision=1 out=${CARGO_TARGET_DIR:-target}/packages symbols=yes
+    program='' for_test=no revision=1 out='' symbols=yes
     while (($#)); do
         case $1 in
         --program | --revision | --out)
             (($# > 1)) || fail "$1 needs a value"
             case $1 in
-            --program) program=$2 ;;
+            --program) program=$(cd "$from" && realpath -m "$2") ;;
             --revision) revision=$2 ;;
-            --out) out=$2 ;;
+            --out) out=$(cd "$from" && realpath -m "$2") ;;
             esac
             shift 2
             ;;
         --no-symbols) symbols=no && shift ;;
+        --for-test) for_test=yes && shift ;;
         --help | -h) usage && exit 0 ;;
         *) usage >&2 && exit 2 ;;
         esac
@@ -55,7 +57,6 @@ install_needed() {
     need python3 python3
     need binutils objcopy objdump readelf strip
     [[ $program ]] || need gcc cc
-    [[ $program ]] || need libc6-dev ldd
     [[ $program || -e /usr/include/stdio.h ]] || packages+=(libc6-dev)
     if ((${#packages[@]})); then
         command -v apt-get >/dev/null || fail "please install ${packages[*]} (there is no apt-get here to do it)"
@@ -65,6 +66,12 @@ install_needed() {
         DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends "${packages[@]}" >/dev/null
     fi
     command -v cargo >/dev/null || fail "cargo is missing: the Rust toolchain of Cargo.toml's rust-version or newer is needed (https://rustup.rs)"
+}
+
+# Sets: target_directory, cargo's, whichever of its many ways names it; out, if it was not given.
+places() {
+    target_directory=$(cargo metadata --locked --no-deps --format-version 1 | python3 -c 'import json, sys; print(json.load(sys.stdin)["target_directory"])')
+    out=${out:-$target_directory/packages}
 }
 
 # Dates in a package are the last commit's, so that the same sources make the same bytes.
@@ -81,13 +88,16 @@ dates_and_names() {
 program_and_platform() {
     if [[ -z $program ]]; then
         # Messages and symbols name sources. Not where they lay on this machine: that is nobody's business, and the same
-        # sources have to make the same program anywhere.
+        # sources have to make the same program anywhere: packaging/same-anywhere sees to it.
         local here=$PWD crates=${CARGO_HOME:-$HOME/.cargo}
         CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$here=filmgate"$'\x1f'"--remap-path-prefix=$crates=cargo" \
-            CFLAGS="-ffile-prefix-map=$crates=cargo" cargo build --locked --release --bin filmgate
-        program=${CARGO_TARGET_DIR:-target}/release/filmgate
+            CFLAGS="-ffile-prefix-map=$here=filmgate -ffile-prefix-map=$crates=cargo" cargo build --locked --release --bin filmgate
+        program=$target_directory/release/filmgate
     fi
     [[ -x $program ]] || fail "$program is not a program"
+    # The embedded S3 names its sources in messages, as everything does.
+    [[ $for_test == yes ]] || ! grep --quiet --text --extended-regexp '/s3s(-fs)?-[0-9]' "$program" ||
+        fail "$program has the demonstration in it, which no package has: build it without, or say --for-test"
     local machine
     machine=$(readelf -h "$program" | sed -n 's/^ *Machine: *//p')
     case $machine in
@@ -140,9 +150,10 @@ lay_out() {
     put 644 packaging/completions/filmgate.bash /usr/share/bash-completion/completions/filmgate
     put 644 packaging/completions/filmgate.fish /usr/share/fish/vendor_completions.d/filmgate.fish
 
-    for file in packaging/docs/*.md; do
+    for file in packaging/docs/*.md README.md; do
         put 644 "$file" "$doc/${file##*/}"
     done
+    sed -i 's|](packaging/docs/|](|g' "$root$doc/README.md"
     packaging/records copyright "$target" >"$root$doc/copyright"
     packaging/records sbom "$target" >"$root$doc/sbom.cdx.json"
     chmod 644 "$root$doc"/{copyright,sbom.cdx.json}
@@ -156,6 +167,11 @@ lay_out_symbols() {
     mkdir -p "${file%/*}"
     objcopy --only-keep-debug --compress-debug-sections "$program" "$file"
     chmod 644 "$file"
+}
+
+# What packages of both kinds do after an upgrade: packaging/restart.sh in place of the line @restart@ of $1.
+with_restart() {
+    sed -e '/^@restart@$/{r packaging/restart.sh' -e 'd}' "$1"
 }
 
 # All times in $1 as SOURCE_DATE_EPOCH has it.

@@ -146,6 +146,7 @@ const MACHINE_PATHS: &[&str] = &[concat!("/wo", "rk/"), concat!("/ro", "ot/"), c
 const TOP_LEVEL: &[&str] = &[
     ".ci",
     ".clippy.toml",
+    ".containerignore",
     ".deny.toml",
     ".git",
     ".gitignore",

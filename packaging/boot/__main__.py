@@ -1,7 +1,8 @@
 """The package under a real systemd: installs it, runs it, breaks it, upgrades it and removes it.
 
 --quick does so in a container (seconds, this machine's kernel), else it is a machine in software emulation with a
-kernel of Debian's own (minutes). Exit status: 0 all checks are ok, 1 one is not, 2 the test could not be done."""
+kernel of Debian's own (minutes). Debian comes from where this machine has its packages from, or FILMGATE_BOOT_MIRROR.
+Exit status: 0 all checks are ok, 1 one is not, 2 the test could not be done."""
 
 import argparse
 import datetime
@@ -11,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -35,15 +35,15 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     target = Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target")).resolve()
-    target.mkdir(parents=True, exist_ok=True)
-    debian.sweep(target, shutil.rmtree)
-    work = Path(tempfile.mkdtemp(prefix=debian.NAME, dir=target))
     try:
-        first = options.deb.resolve() if options.deb else package.build(PROJECT, options.program)
-        second = package.renumbered(first, work)
-        passed = [run(options, target, work, first, second, *chosen) for chosen in to_boot(options)]
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        target.mkdir(parents=True, exist_ok=True)
+        with debian.directory(target) as work:
+            first = options.deb.resolve() if options.deb else package.build(PROJECT, options.program, work)
+            second = package.renumbered(first, work)
+            passed = [run(options, target, work, first, second, *chosen) for chosen in to_boot(options)]
+    # No check has failed: none could be made.
+    except (machine.Broken, OSError, subprocess.SubprocessError) as broken:
+        stop(str(broken))
     return 0 if all(passed) else 1
 
 
@@ -86,15 +86,12 @@ def run(options, target: Path, work: Path, first: Path, second: Path, distro: st
     began = time.monotonic()
     chosen = debian.Debian(distro, kernel, with_kernel=not options.quick)
     cache = target / "boot"
-    try:
-        root = chosen.root(cache)
-        image = None if options.quick else chosen.image(cache)
-        prepared = time.monotonic()
-        cargo = payload.gather(PROJECT, work / "payload", first, second, emulated=not options.quick)
-        booted = machine.Container(root, cargo) if options.quick else machine.Emulator(image, cargo, work, options.kvm)
-        outcome = booted.run()
-    except (machine.Broken, subprocess.CalledProcessError) as broken:
-        stop(f"{distro}: {broken}")
+    root = chosen.root(cache)
+    image = None if options.quick else chosen.image(cache)
+    prepared = time.monotonic()
+    cargo = payload.gather(PROJECT, work / "payload", first, second, emulated=not options.quick)
+    booted = machine.Container(root, cargo) if options.quick else machine.Emulator(image, cargo, work, options.kvm)
+    outcome = booted.run()
     done = time.monotonic()
     kind = "container" if options.quick else f"kernel {kernel}"
     verdict = "all ok" if outcome.passed else "FAILED"

@@ -1,26 +1,32 @@
 """A Debian to boot, made once and kept: a root with systemd and Python, for machines with kernel and initrd."""
 
+import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
 DISTROS = ("bookworm", "trixie")
 KERNELS = ("stable", "backports")
-MIRROR = "http://deb.debian.org/debian"
+# Where to take Debian from, instead of where this machine has it from.
+MIRROR_VARIABLE = "FILMGATE_BOOT_MIRROR"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-PACKAGES = ["systemd-sysv", "dbus", "procps", "kmod", "openssl", "python3-minimal", "libpython3-stdlib"]
-PACKAGES_MACHINE = ["udev", "zstd"]
+# What the package under test asks for, so that a missing word there shows, and what the test needs itself.
+CONTROL = Path(__file__).resolve().parents[1] / "deb" / "control"
+PACKAGES = ["systemd-sysv", "dbus", "openssl", "python3-minimal", "libpython3-stdlib"]
+PACKAGES_MACHINE = ["udev", "kmod", "zstd"]
 KERNEL_PACKAGE = "linux-image-cloud-amd64"
-MAKING_SECONDS = 1200
+MAKING_SECONDS = 400
 ROOM_IN_MEMORY = 3 << 30
-# What everything begins with that is made for this run only.
-NAME = f"boot-test-{os.getpid()}-"
+# What everything begins with that is made for this run only, and the file in it that is locked until it is over.
+NAME = "boot-test-"
+LOCK = "lock"
 
 # Nothing of a test depends on them, and each costs a second in emulation.
 MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "fstrim.timer"]
@@ -71,17 +77,17 @@ class Debian:
             print(f"boot-test: making a {self.distro} root; the next run has it already", flush=True)
             for outdated in cache.glob(f"{self._kind()}-*"):
                 outdated.unlink()
-            with scratch(cache) as directory:
-                self._make_root(directory, directory / "root.tar")
-                keep(directory / "root.tar", archive)
+            with scratch(cache) as work:
+                self._make_root(work, work / "root.tar")
+                keep(work / "root.tar", archive)
         return archive
 
     def image(self, cache: Path) -> Image:
         """The same as a disk, with its kernel and initrd beside it."""
         image = Image(*(self._cached(cache, suffix) for suffix in ("vmlinuz", "initrd", "ext4")))
         if not image.disk.exists():
-            with scratch(cache) as directory:
-                tree, disk = directory / "tree", directory / "disk"
+            with scratch(cache) as work:
+                tree, disk = work / "tree", work / "disk"
                 unpack(self.root(cache), tree)
                 keep(only(tree.glob("boot/vmlinuz-*")), image.kernel)
                 keep(only(tree.glob("boot/initrd.img-*")), image.initrd)
@@ -94,20 +100,20 @@ class Debian:
     def _cached(self, cache: Path, suffix: str) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         # Another recipe makes another root.
-        recipe = sha256(Path(__file__).read_bytes()).hexdigest()[:8]
+        recipe = sha256(Path(__file__).read_bytes() + CONTROL.read_bytes()).hexdigest()[:8]
         return cache / f"{self._kind()}-{recipe}.{suffix}"
 
     def _kind(self) -> str:
         return f"{self.distro}-{f'kernel-{self.kernel}' if self.with_kernel else 'container'}"
 
-    def _make_root(self, directory: Path, archive: Path) -> None:
-        packages, suites = list(PACKAGES), [self.distro]
+    def _make_root(self, work: Path, archive: Path) -> None:
+        packages, suites = [*PACKAGES, *depends()], [self.distro]
         if self.with_kernel:
             backported = self.kernel == "backports"
             suite = f"{self.distro}-backports" if backported else self.distro
             suites += [suite] if backported else []
             packages += [*PACKAGES_MACHINE, f"{KERNEL_PACKAGE}/{suite}"]
-        overlay = directory / "overlay"
+        overlay = work / "overlay"
         lay_out(overlay)
         command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(packages)}"]
         command += ['--aptopt=Acquire::Languages "none"', "--aptopt=Acquire::Retries 3", "--dpkgopt=force-unsafe-io"]
@@ -120,10 +126,26 @@ class Debian:
         command += ["--customize-hook=systemctl --root=\"$1\" --quiet enable boot-test.service"]
         # What was left out of the root is to be installed by the package under test.
         command += ["--customize-hook=rm -f \"$1/etc/dpkg/dpkg.cfg.d/99mmdebstrap\""]
-        sources = [f"deb [signed-by={KEYRING}] {MIRROR} {suite} main" for suite in suites]
-        if not Path(KEYRING).exists():
-            sources = [f"deb {MIRROR} {suite} main" for suite in suites]
-        run([*command, self.distro, archive, *sources], TMPDIR=str(directory))
+        signed = f"[signed-by={KEYRING}] " if Path(KEYRING).exists() else ""
+        # Without a mirror, mmdebstrap knows one.
+        sources = [f"deb {signed}{where} {suite} main" for where in mirror() for suite in suites]
+        run([*command, self.distro, archive, *sources], TMPDIR=str(work))
+
+
+def depends() -> list[str]:
+    """The names of the packages that the package under test depends on."""
+    line = re.search(r"^Depends: (.*)$", CONTROL.read_text(), re.M)[1]
+    return [word.split()[0] for word in line.split(", ")]
+
+
+def mirror() -> list[str]:
+    """Where Debian's packages are, if the environment or this machine's own sources say so."""
+    if chosen := os.environ.get(MIRROR_VARIABLE):
+        return [chosen]
+    form = "$(ORIGIN) $(COMPONENT) $(CODENAME) $(REPO_URI)"
+    command = ["apt-get", "indextargets", "--format", form, "Created-By: Packages"]
+    listed = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    return re.findall(r"^Debian main [a-z]+ (\S+)$", listed, re.M)[:1]
 
 
 def lay_out(overlay: Path) -> None:
@@ -149,20 +171,35 @@ def unpack(archive: Path, tree: Path) -> None:
 def scratch(cache: Path):
     """A directory for the time being, in memory where that has room: packages are slow to install elsewhere."""
     memory = Path("/dev/shm")
-    roomy = memory.is_dir() and shutil.disk_usage(memory).free > ROOM_IN_MEMORY
-    parent = memory if roomy else cache
-    sweep(parent, shutil.rmtree)
-    with tempfile.TemporaryDirectory(prefix=NAME, dir=parent) as directory:
-        os.chmod(directory, 0o755)
-        yield Path(directory)
+    # How full the memory itself is, its file system does not know.
+    available = int(re.search(r"^MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text(), re.M)[1]) << 10
+    roomy = available > 2 * ROOM_IN_MEMORY and memory.is_dir() and shutil.disk_usage(memory).free > ROOM_IN_MEMORY
+    with directory(memory if roomy else cache) as made:
+        yield made
 
 
-def sweep(parent: Path, remove) -> None:
+@contextmanager
+def directory(parent: Path):
+    """One for this run, which is known by its lock to be in use: other runs leave it alone."""
+    sweep(parent)
+    made = Path(tempfile.mkdtemp(prefix=NAME, dir=parent))
+    try:
+        made.chmod(0o755)
+        with (made / "new").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            # Under this name it is locked from the first moment on.
+            (made / "new").rename(made / LOCK)
+            yield made
+    finally:
+        shutil.rmtree(made)
+
+
+def sweep(parent: Path) -> None:
     """Removes what a run left that was killed."""
-    for path in parent.glob("boot-test-*"):
-        owner = path.name.split("-")[2]
-        if owner.isdigit() and not Path("/proc", owner).exists():
-            remove(path)
+    for left in parent.glob(f"{NAME}*/{LOCK}"):
+        with suppress(OSError), left.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(left.parent)
 
 
 def keep(made: Path, cached: Path) -> None:

@@ -15,6 +15,8 @@ import debian
 
 # The last line of a transcript: this and the exit status of the checks.
 END = "END "
+# Older groups without processes are what a run left that was killed.
+GROUP_SECONDS = 7200
 BOOT_TRIES = 3
 STOP_SECONDS = 15
 PR_SET_PDEATHSIG = 1
@@ -47,15 +49,15 @@ class Outcome:
 class Container:
     """systemd-nspawn with the root unpacked for this one run, and no network but its own loopback."""
 
-    RUN_SECONDS = 600
+    RUN_SECONDS = 400
     BOOT_SECONDS = 90
 
     def __init__(self, root: Path, cargo: Path):
         self.root, self.cargo = root, cargo
 
     def run(self) -> Outcome:
-        with debian.scratch(self.root.parent) as directory, cgroups() as join:
-            tree, console = directory / "tree", directory / "console"
+        with debian.scratch(self.root.parent) as work, cgroups() as join:
+            tree, console = work / "tree", work / "console"
             debian.unpack(self.root, tree)
             shutil.copytree(self.cargo, tree / "boot-test")
             transcript = tree / "boot-test" / "transcript"
@@ -141,14 +143,22 @@ def started(command: list, console: Path, prepare, environment: dict[str, str]):
 @contextmanager
 def cgroups():
     """A group of its own in each hierarchy systemd could look at; gives the function that joins them."""
-    groups = []
+    groups, seen = [], set()
+    name = f"{debian.NAME}{os.getpid()}-{time.time_ns():x}"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         before, _, after = line.partition(" - ")
         kind, _, options = after.split()[:3]
         if kind == "cgroup2" or (kind == "cgroup" and "name=systemd" in options.split(",")):
             hierarchy = Path(before.split()[4])
-            debian.sweep(hierarchy, gone)
-            groups.append(hierarchy / debian.NAME.rstrip("-"))
+            # Container hosts may have one mounted in two places.
+            device = hierarchy.stat().st_dev
+            if device in seen:
+                continue
+            seen.add(device)
+            for left in hierarchy.glob(f"{debian.NAME}*"):
+                if time.time() - left.stat().st_mtime > GROUP_SECONDS:
+                    gone(left, tries=1)
+            groups.append(hierarchy / name)
 
     def join():
         os.setpgrp()
@@ -164,10 +174,10 @@ def cgroups():
             gone(group)
 
 
-def gone(group: Path) -> None:
+def gone(group: Path, tries: int = 50) -> None:
     """Removes a group and those in it, as soon as the last of their processes has been buried."""
     for directory, _, _ in os.walk(group, topdown=False):
-        for _ in range(50):
+        for _ in range(tries):
             with suppress(OSError):
                 os.rmdir(directory)
                 break

@@ -14,6 +14,8 @@ def gather(project: Path, directory: Path, first: Path, second: Path, emulated: 
     shutil.rmtree(directory, ignore_errors=True)
     shutil.copytree(HERE / "guest", directory, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(project / "tests" / "e2e" / "sigv4.py", directory)
+    # Its commands are typed as they stand.
+    shutil.copy(project / "README.md", directory)
     shutil.copy(first, directory / "first.deb")
     shutil.copy(second, directory / "second.deb")
     settings = {"own_kernel": emulated, "patience": PATIENCE_EMULATED if emulated else PATIENCE}

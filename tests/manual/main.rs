@@ -5,6 +5,7 @@
 mod page;
 mod roff;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -21,6 +22,11 @@ fn is_committed(path: &str, text: &str) {
     }
     let committed = fs::read_to_string(&file).unwrap_or_default();
     assert!(committed == text, "packaging/{path} has drifted: UPDATE_MANUAL=1 cargo test --test manual");
+}
+
+/// The file at `path` as packages have it.
+fn committed(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging").join(path)).unwrap()
 }
 
 fn completions(shell: Shell) -> String {
@@ -66,12 +72,41 @@ fn every_subcommand_and_every_option_is_on_the_page() {
             walk(sub, page);
         }
     }
-    walk(&Cli::command(), &page::command(&Cli::command()));
+    walk(&Cli::command(), &committed("man/filmgate.8"));
+}
+
+/// Names of variables in the sources that ask for any, tests left out.
+fn variables(directory: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            variables(&path, found);
+        } else if path.file_name().is_some_and(|name| name != "tests.rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let program = text.split("#[cfg(test)]").next().unwrap();
+            if program.contains("env::var") {
+                let is_name = |word: &&str| {
+                    word.contains('_') && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+                };
+                found.extend(program.split('"').filter(is_name).map(str::to_string));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_variables_on_the_page_are_those_that_the_program_reads() {
+    let mut read = BTreeSet::new();
+    variables(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut read);
+    // One of many, and the rest are read by AWS's own crates.
+    assert!(read.remove("AWS_SHARED_CREDENTIALS_FILE"), "{read:?}");
+    let told = page::ENVIRONMENT.iter().flat_map(|(names, _)| names.split(", ")).filter(|name| *name != "AWS_*");
+    assert_eq!(read, told.map(str::to_string).collect());
 }
 
 #[test]
 fn every_key_is_on_the_page_of_the_configuration() {
-    let page = page::configuration();
+    let page = committed("man/filmgate.toml.5");
     for key in filmgate::config::keys::KEYS {
         let shown = if key.is_section() { key.header() } else { key.name().to_string() };
         assert!(page.contains(&format!("\\fB{}\\fR", roff::escaped(&shown))), "{}", key.path);

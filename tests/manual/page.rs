@@ -169,8 +169,8 @@ const DESCRIPTION: &[&str] = &[
      Presigned links as ShotGrid makes them arrive at S3 byte for byte as they were signed, over whichever way the\n\
      configuration names: the internet, a Direct Connect line, or an interface endpoint in a VPC.\n\
      On a route with mode = \"re-sign\" it verifies who asks, decides by rules, and signs with credentials of its own.",
-    "The package does not start the service. Edit /etc/filmgate/filmgate.toml, look at it with filmgate check,\n\
-     then: systemctl enable --now filmgate",
+    "The package does not start the service. Edit /etc/filmgate/filmgate.toml, look at it with\n\
+     runuser -u filmgate -- filmgate check, then: systemctl enable --now filmgate",
 ];
 
 const SIGNALS: &[(&str, &str)] = &[
@@ -195,19 +195,25 @@ const STATUSES: &[(&str, &str)] = &[
     ("2", "The configuration or the command line was refused; nothing was started."),
 ];
 
-const ENVIRONMENT: &[(&str, &str)] = &[
+/// What the program reads of its environment.
+pub(crate) const ENVIRONMENT: &[(&str, &str)] = &[
     (
-        "RUST_LOG",
-        "What is told on standard error, such as \"debug\" or \"info,filmgate::net=debug\". It has no part in the access log.",
+        "FILMGATE_LOG",
+        "Instead of log.level: what is told on standard error, such as \"debug\" or \"info,filmgate::net=debug\". It has no part in the access log.",
     ),
     ("AWS_*", "What AWS's own tools understand, where a [[credential]] is to come from AWS's default chain."),
-    ("NOTIFY_SOCKET, WATCHDOG_USEC, LISTEN_FDS", "Set by systemd for services and sockets."),
+    ("HTTPS_PROXY, NO_PROXY", "The proxy by which STS and SSO are reached, and the hosts that are reached without it."),
+    ("CREDENTIALS_DIRECTORY", "Where systemd puts what LoadCredential= names, for secret-credential."),
+    ("NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, LISTEN_FDS, LISTEN_PID", "Set by systemd for services and sockets."),
 ];
 
 const FILES: &[(&str, &str)] = &[
     ("/etc/filmgate/filmgate.toml", "The configuration, see filmgate.toml(5)."),
     ("/var/log/filmgate", "The unit's log directory, for access-log.file."),
-    ("/usr/share/doc/filmgate", "Guides: certificates, VPC endpoints and DNS, migration, tuning, security."),
+    (
+        "/usr/share/doc/filmgate",
+        "README, and guides: running it, certificates, VPC endpoints and DNS, migration, tuning, security.",
+    ),
 ];
 
 const FORMAT: &[&str] = &[

@@ -30,7 +30,7 @@ def program():
 
 def build(kind, program, out, *options):
     """Runs packaging/build-KIND; the package is the last line it prints."""
-    printed = run(PROJECT / f"packaging/build-{kind}", "--program", program, "--out", out, *options, cwd="/")
+    printed = run(PROJECT / f"packaging/build-{kind}", "--program", program, "--for-test", "--out", out, *options, cwd="/")
     return Path(printed.splitlines()[-1])
 
 

@@ -62,6 +62,11 @@ def test_the_copyright_file_has_every_crate_and_every_text(tree):
         assert fields["Copyright"].strip(), part
         has_text = re.search(r"^License: .*\n ", part, re.M)
         assert has_text or set(re.split(r" or | and ", fields["License"])) <= alone, part
+    assert "\n // " not in text and "ICU4X may have" not in text.split("\nLicense: Unicode-3.0\n")[-1]
+    assert {"MIT", "Unicode-3.0", "Apache-2.0-with-LLVM-exception"} <= alone
+    library = [part["Files"] for part in paragraphs if part.get("Files", "").startswith("rust-")]
+    assert any("/vendor/hashbrown-" in files for files in library), library
+    assert not any("windows" in files or "sgx" in files for files in library), library
     # No stanza is made of a sentence of a licence.
     assert not re.search(r"^Copyright: .*(You must|notice|\bshall\b|hereby)", text, re.M)
 
@@ -78,6 +83,11 @@ def test_the_sbom_names_what_is_linked_with_its_checksum(tree):
     assert {to for entry in bom["dependencies"] for to in entry["dependsOn"]} <= set(references)
     locked = tomllib.loads((PROJECT / "Cargo.lock").read_text())["package"]
     sums = {(package["name"], package["version"]): package.get("checksum") for package in locked}
+    inside = {inner["name"]: inner for component in bom["components"] for inner in component.get("components", [])}
+    assert set(inside) == {"aws-lc", "mimalloc"}
+    for name, library in inside.items():
+        assert re.fullmatch(r"\d+\.\d+\.\d+", library["version"]), name
+        assert library["purl"].endswith(f"/{name}@v{library['version']}") and f":{name}:{library['version']}:" in library["cpe"]
     for component in bom["components"]:
         if component["name"] != "rust-std":
             assert component["hashes"][0]["content"] == sums[component["name"], component["version"]]
@@ -97,6 +107,10 @@ def test_the_steps_of_the_image_make_a_root_in_which_the_program_runs(deb, tmp_p
         run("sh", "-euc", re.sub(r"/(package|image)\b", rf"{tmp_path}/\1", step))
     assert re.findall(r"^USER (\d+)", text, re.M) == ["65532"]
     image = tmp_path / "image"
+    notices = {str(path.relative_to(image)) for path in image.rglob("usr/share/**/*") if path.is_file()}
+    names = ("filmgate", "libc6", "libgcc-s1", "ca-certificates")
+    assert notices == {f"usr/share/doc/{name}/copyright" for name in names} | {"usr/share/doc/filmgate/sbom.cdx.json"}
+    assert not list(image.rglob("*.d/filmgate.conf")) and not list(image.rglob("*.service"))
     assert not (image / "bin").exists() and not list(image.rglob("sh"))
     if os.getuid() == 0:
         run("chroot", "--userspec=65532:65532", image, "/usr/bin/filmgate", "--version")

@@ -5,7 +5,9 @@ import re
 
 import pytest
 from conftest import PROJECT, build, run
-from test_deb import CONFIG, called, machine  # noqa: F401  (a fixture)
+from test_deb import CONFIG, UPGRADES, a_running_service, called, is_upgraded, machine  # noqa: F401  (one is a fixture)
+
+AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="rpm --root needs root")
 
 
 def query(rpm, *arguments):
@@ -14,7 +16,7 @@ def query(rpm, *arguments):
 
 def test_rpmlint_finds_nothing(rpm):
     printed = run("rpmlint", "-c", PROJECT / "packaging/rpm/rpmlintrc.toml", *rpm.parent.glob("*.rpm"))
-    assert "2 packages and 0 specfiles checked; 0 errors, 0 warnings" in printed, printed
+    assert re.search(r"\b2 packages\b.*\b0 errors, 0 warnings", printed), printed
 
 
 def test_every_filter_says_why():
@@ -45,13 +47,29 @@ def test_the_changelog_is_the_projects_own(rpm):
     assert second.startswith("- ")
 
 
-def test_the_same_sources_make_the_same_bytes(rpm, program, tmp_path):
+def test_the_same_program_is_packed_to_the_same_bytes(rpm, program, tmp_path):
     again = build("rpm", program, tmp_path, "--no-symbols")
     assert query(again, "--queryformat", "%{SIGMD5}") == query(rpm, "--queryformat", "%{SIGMD5}")
 
 
-def test_install_upgrade_and_erase(rpm, program, machine, tmp_path):  # noqa: F811
-    newer = build("rpm", program, tmp_path / "newer", "--revision", "2", "--no-symbols")
+@pytest.fixture(scope="module")
+def newer(program, tmp_path_factory):
+    return build("rpm", program, tmp_path_factory.mktemp("newer"), "--revision", "2", "--no-symbols")
+
+
+@AS_ROOT
+@pytest.mark.parametrize("how", UPGRADES)
+def test_an_upgrade_asks_as_the_service_would_be_and_restarts_what_would_start(rpm, newer, machine, how):  # noqa: F811
+    command = ["rpm", f"--root={machine}", "--nodeps"]
+    run("rpmdb", f"--root={machine}", "--initdb")
+    run(*command, "--install", rpm)
+    a_running_service(machine, how)
+    printed = run(*command, "--upgrade", newer)
+    is_upgraded(machine, how, printed, "systemctl")
+
+
+@AS_ROOT
+def test_install_upgrade_and_erase(rpm, newer, machine):  # noqa: F811
     command = ["rpm", f"--root={machine}", "--nodeps"]
     run("rpmdb", f"--root={machine}", "--initdb")
     printed = run(*command, "--install", rpm)
@@ -71,6 +89,3 @@ def test_install_upgrade_and_erase(rpm, program, machine, tmp_path):  # noqa: F8
     left = [str(path) for path in machine.rglob("*filmgate*") if "var/lib/rpm" not in str(path)]
     assert sorted(left) == [str(machine / "etc/filmgate"), str(machine / f"{CONFIG}.rpmsave")]
 
-
-if os.getuid() != 0:
-    test_install_upgrade_and_erase = pytest.mark.skip("rpm --root needs root")(test_install_upgrade_and_erase)

@@ -15,15 +15,15 @@ BODY_BYTES = 24 << 20
 QUIET_SECONDS = 120
 
 
-def connection() -> http.client.HTTPSConnection:
+def connection(host: str = studio.HOST) -> http.client.HTTPSConnection:
     """A new one, whose certificate is verified."""
     context = ssl.create_default_context(cafile=studio.PKI / "ca.pem")
-    return http.client.HTTPSConnection(studio.HOST, timeout=QUIET_SECONDS, context=context)
+    return http.client.HTTPSConnection(host, timeout=QUIET_SECONDS, context=context)
 
 
-def fetch(method: str, target: str, body: bytes | None = None) -> tuple[int, bytes]:
+def fetch(method: str, target: str, body: bytes | None = None, host: str = studio.HOST) -> tuple[int, bytes]:
     """Status and body of one exchange."""
-    link = connection()
+    link = connection(host)
     try:
         link.request(method, target, body)
         response = link.getresponse()

@@ -6,12 +6,17 @@ from pathlib import Path
 import sigv4
 
 HOST = "s3-proxy.studio.test"
+# Where the gate finds out itself who asks.
+FARM_HOST = f"farm.{HOST}"
 BUCKET = "studio-media"
 REGION = "eu-central-1"
 S3_HOST = f"{BUCKET}.s3.{REGION}.amazonaws.com"
 S3_PORT = 9443
 # Temporary credentials, as ShotGrid signs with. None of it may be found in a log.
 KEY = sigv4.Key("ASIABOOTTEST00000000", "secret-of-the-boot-test", "token/of+the=boot/test")
+# Keys of the gate's own making: of the one it is told the secret in a file, of the other by systemd.
+FARM = sigv4.Key("AKFARM0001", "secret-of-the-farm")
+TOOL = sigv4.Key("AKTOOL0001", "secret-of-the-tool")
 EXPIRES = 3600
 # Every signature of a link that was made.
 signatures: set[str] = set()
@@ -31,33 +36,33 @@ keyUsage = critical, digitalSignature
 extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
-subjectAltName = DNS:{name}
+subjectAltName = DNS:{name}, DNS:farm.{name}
 """
 
 
-def link(method: str, key: str) -> str:
-    """Path and query of a presigned link; its signature is over S3's name, not the gate's."""
+def link(method: str, key: str, by: sigv4.Key = KEY, host: str = S3_HOST) -> str:
+    """Path and query of a presigned link; its signature is over S3's name, not the gate's, unless told otherwise."""
     date = sigv4.stamp()
     scope = sigv4.Scope(date[:8], REGION)
     parameters = {
         "X-Amz-Algorithm": sigv4.ALGORITHM,
-        "X-Amz-Credential": f"{KEY.id}/{scope}",
+        "X-Amz-Credential": f"{by.id}/{scope}",
         "X-Amz-Date": date,
         "X-Amz-Expires": str(EXPIRES),
-        "X-Amz-Security-Token": KEY.token,
+        "X-Amz-Security-Token": by.token,
         "X-Amz-SignedHeaders": "host",
     }
-    query = "&".join(f"{name}={sigv4.quote(value.encode())}" for name, value in parameters.items())
+    query = "&".join(f"{name}={sigv4.quote(value.encode())}" for name, value in parameters.items() if value)
     target = f"/{sigv4.quote(key.encode(), safe='/')}?{query}"
-    request = sigv4.canonical(method, target, [("host", S3_HOST)], "host", sigv4.UNSIGNED)
-    signature = sigv4.sign(KEY.secret, scope, sigv4.string_to_sign(date, scope, request))
+    request = sigv4.canonical(method, target, [("host", host)], "host", sigv4.UNSIGNED)
+    signature = sigv4.sign(by.secret, scope, sigv4.string_to_sign(date, scope, request))
     signatures.add(signature)
     return f"{target}&X-Amz-Signature={signature}"
 
 
 def secrets() -> set[str]:
     """What no log may hold, as it is and as links write it."""
-    return {KEY.secret, KEY.token, sigv4.quote(KEY.token.encode()), *signatures}
+    return {KEY.secret, FARM.secret, TOOL.secret, KEY.token, sigv4.quote(KEY.token.encode()), *signatures}
 
 
 def make_pki() -> None:
