@@ -82,7 +82,7 @@ pub struct Terms<D: Dial> {
 
 /// What outlives a configuration.
 struct House<D: Dial, S: AccessSink> {
-    parsed: RefCell<Vec<Box<Parsed>>>,
+    parsed: RefCell<Spare>,
     ids: Ids,
     /// What finished records kept their texts in.
     texts: RefCell<Vec<String>>,
@@ -320,6 +320,9 @@ impl<D: Dial, S: AccessSink> Shard<D, S> {
     }
 }
 
+/// A box goes to an exchange and comes back as it is.
+type Spare = Vec<Box<Parsed>>;
+
 #[derive(Default)]
 struct Parsed {
     request: RequestHead,
@@ -336,7 +339,7 @@ fn rooms(limits: &Limits, signs: bool) -> Rooms {
 pub struct ParsedHeads<'a> {
     /// In a box: they would be part of every idle connection.
     heads: Option<Box<Parsed>>,
-    home: &'a RefCell<Vec<Box<Parsed>>>,
+    home: &'a RefCell<Spare>,
 }
 
 impl ParsedHeads<'_> {
