@@ -15,7 +15,7 @@ use crate::s3::delete::Deletion;
 use crate::s3::escape;
 use crate::s3::features::{Feature, FeatureSet};
 use crate::s3::operation::{Reach, reach};
-use crate::s3::target::Target;
+use crate::s3::target::{self, Target};
 
 /// A request as far as rules look at it.
 #[derive(Clone, Copy)]
@@ -194,7 +194,7 @@ fn check_key(demand: &Demand<'_>) -> Result<(), Refused> {
     if key.contains(&0) {
         return Err(Refused::Key("a key with a NUL is not served here"));
     }
-    if has_dots(whole) {
+    if target::has_dots(whole) {
         return Err(Refused::Key("a key with . or .. between its slashes is not served here"));
     }
     // To servers that take many slashes for one, and none for those in front, a key of slashes is none: the bucket.
@@ -206,17 +206,6 @@ fn check_key(demand: &Demand<'_>) -> Result<(), Refused> {
         return Err(Refused::Key("the key is longer than 1024 bytes"));
     }
     Ok(())
-}
-
-/// Whether a decoded key has a segment of one or two dots.
-#[must_use]
-pub fn has_dots(key: &[u8]) -> bool {
-    let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
-    let begins = |at: &usize| *at == 0 || is_slash(&key[*at - 1]);
-    memchr::memchr_iter(b'.', key).filter(begins).any(|at| {
-        let behind = key[at..].strip_prefix(b"..").unwrap_or(&key[at + 1..]);
-        behind.first().is_none_or(is_slash)
-    })
 }
 
 /// What a copy reads: `[/]BUCKET/KEY[?versionId=ID]`, escaped (Amazon S3 API Reference, CopyObject).

@@ -151,6 +151,17 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Whether a decoded key has a segment of one or two dots.
+#[must_use]
+pub fn has_dots(key: &[u8]) -> bool {
+    let is_slash = |byte: &u8| matches!(byte, b'/' | b'\\');
+    let begins = |at: &usize| *at == 0 || is_slash(&key[*at - 1]);
+    memchr::memchr_iter(b'.', key).filter(begins).any(|at| {
+        let behind = key[at..].strip_prefix(b"..").unwrap_or(&key[at + 1..]);
+        behind.first().is_none_or(is_slash)
+    })
+}
+
 impl std::fmt::Debug for Target<'_> {
     /// Sizes only: the query is a capability, and a client that escapes its `?` has it in the path.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -245,6 +256,18 @@ mod tests {
             assert_eq!(&*target.key(), *key, "{}", raw.escape_ascii());
         }
         assert!(Target::parse(b"/?acl").is_bucket() && !Target::parse(b"//").is_bucket());
+    }
+
+    #[test]
+    fn a_segment_of_dots_is_found_wherever_it_stands() {
+        for key in
+            [".", "..", "./a", "a/.", "a/..", "../a", "a/./b", "a/../b", "a\\..\\b", "a.b/..", "..a/.", "/..", "a/..\\"]
+        {
+            assert!(has_dots(key.as_bytes()), "{key}");
+        }
+        for key in ["", "a", "a.b", ".a", "a.", "...", "a/...", "..a/b", "a../b", "a/.../b", "a/.b.", "a..b", "/a."] {
+            assert!(!has_dots(key.as_bytes()), "{key}");
+        }
     }
 
     #[test]

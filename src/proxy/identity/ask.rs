@@ -16,6 +16,7 @@ use crate::s3::escape;
 use crate::s3::features::{self, Feature, FeatureSet};
 use crate::s3::operation::{self, Level};
 use crate::s3::restore;
+use crate::s3::target;
 use crate::sign::canonical::Scratch;
 use crate::sign::checksum::Expected;
 use crate::sign::chunks::Chain;
@@ -171,7 +172,7 @@ impl Identity {
         }
         let place = route.place(resign, request.authority, request.target.path()).ok_or(Refused::NoSuchBucket)?;
         place.bucket.ok_or(Refused::NoSuchBucket)?;
-        if authorize::has_dots(&escape::decode(place.key)) {
+        if target::has_dots(&escape::decode(place.key)) {
             return Err(Refused::Key);
         }
         let (word, payload) = (UNSIGNED_PAYLOAD, Payload::Unsigned);
