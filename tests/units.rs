@@ -113,18 +113,15 @@ fn a_start_that_fails_at_once_is_tried_again_for_some_minutes_and_then_no_more()
     let (pause, interval) = (seconds(unit["RestartSec"]), seconds(unit["StartLimitIntervalSec"]));
     assert!(pause * tries >= Duration::from_secs(300), "the unit says so");
     // A try that fails takes a moment itself, and one of names or credentials some seconds.
-    assert!((pause + Duration::from_secs(3)) * tries < interval, "it would never end");
+    assert!((pause + Duration::from_secs(15)) * tries < interval, "it would never end");
     assert_eq!(unit["RestartPreventExitStatus"], filmgate::config::cli::REFUSED.to_string());
 }
 
 #[test]
-fn a_reload_reaches_the_gate_whatever_a_check_says_of_it() {
+fn a_reload_asks_the_gate_and_nobody_who_has_no_credentials() {
     let unit = read("filmgate.service");
     let reload: Vec<_> = unit.lines().filter_map(|line| line.strip_prefix("ExecReload=")).collect();
-    assert_eq!(reload.len(), 2);
-    assert_eq!(reload[0], "/bin/kill -HUP $MAINPID", "log files are opened anew in any case");
-    assert!(reload[1].starts_with("/usr/bin/filmgate check --to-start "), "{}", reload[1]);
-    assert!(unit.contains(&format!("ExecStartPre=-{}\n", reload[1])), "as before a start");
+    assert_eq!(reload, ["/bin/kill -HUP $MAINPID"]);
 }
 
 #[test]

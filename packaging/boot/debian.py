@@ -183,15 +183,15 @@ def directory(parent: Path):
     """One for this run, which is known by its lock to be in use: other runs leave it alone."""
     sweep(parent)
     made = Path(tempfile.mkdtemp(prefix=NAME, dir=parent))
-    try:
-        made.chmod(0o755)
-        with (made / "new").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            # Under this name it is locked from the first moment on.
-            (made / "new").rename(made / LOCK)
+    made.chmod(0o755)
+    with (made / "new").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Under this name it is locked from the first moment on.
+        (made / "new").rename(made / LOCK)
+        try:
             yield made
-    finally:
-        shutil.rmtree(made)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
 
 
 def sweep(parent: Path) -> None:

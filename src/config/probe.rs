@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -230,11 +230,23 @@ fn can_write(path: &Path) -> Result<(), String> {
     if runtime::effective_ids().0 == 0 {
         return Ok(());
     }
-    let opened = fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path);
-    opened.map(drop).map_err(|error| {
-        let path = path.display();
-        format!(
-            "{path} cannot be written by the user the gate runs as: {error}; the service may write to /var/log/filmgate"
-        )
-    })
+    // A pipe may have no reader yet, and opening it would wait for one.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Ok(());
+    }
+    match fs::OpenOptions::new().append(true).create(true).mode(0o640).open(path) {
+        // A full disk passes; what it may not write it will not be able to write later.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem | ErrorKind::NotFound
+            ) =>
+        {
+            let path = path.display();
+            Err(format!(
+                "{path} cannot be written by the user the gate runs as: {error}; the service may write to /var/log/filmgate"
+            ))
+        }
+        _ => Ok(()),
+    }
 }

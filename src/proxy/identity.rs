@@ -139,6 +139,12 @@ impl Identity {
         last.is_some_and(|(proved, at)| proved == generation && clock::mono() - at < PROVED_FOR)
     }
 
+    /// Whether something was served from the region that was learned for a bucket.
+    #[must_use]
+    pub fn knows_region(&self, bucket: &Bucket) -> bool {
+        self.tools.borrow().regions.knows(bucket)
+    }
+
     /// Supposes that a bucket is where the storage says, until an answer from there [settles](Self::settle) it.
     pub fn suppose(&self, bucket: &Bucket, region: &str) {
         self.tools.borrow_mut().regions.suppose(bucket, region, clock::mono());

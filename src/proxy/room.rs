@@ -63,7 +63,7 @@ impl Rooms {
     /// # Errors
     /// [`Failure::Overloaded`] after [`limits::ROOM_WAIT`].
     pub async fn exchange(&self) -> Result<Room<'_>, Failure> {
-        Ok(Room { _of_chunks: None, _share: self.exchanges.take(1).await? })
+        Ok(Room { _of_chunks: None, _share: self.exchanges.take(1, soon()).await? })
     }
 
     /// The same for an upload in signed chunks of at most `chunk` bytes, which holds four times that besides (see
@@ -73,9 +73,10 @@ impl Rooms {
     /// As [`exchange`](Self::exchange).
     pub async fn chunked(&self, chunk: u64) -> Result<Room<'_>, Failure> {
         let shares = shares_of_chunks(chunk).min(self.chunked.max);
+        let until = soon();
         // In this order: whoever waits for the half of the others has the first of it when there is room.
-        let of_chunks = self.chunked.take(shares).await?;
-        Ok(Room { _share: self.exchanges.take(shares).await?, _of_chunks: Some(of_chunks) })
+        let of_chunks = self.chunked.take(shares, until).await?;
+        Ok(Room { _share: self.exchanges.take(shares, until).await?, _of_chunks: Some(of_chunks) })
     }
 
     /// Takes the share of a document that has to be read before the request it comes with can be decided about. `length` is
@@ -84,7 +85,7 @@ impl Rooms {
     /// # Errors
     /// As [`exchange`](Self::exchange).
     pub async fn document(&self, length: Option<u64>, most: usize) -> Result<SemaphorePermit<'_>, Failure> {
-        self.documents.take(shares_of_document(length, most).min(self.documents.max)).await
+        self.documents.take(shares_of_document(length, most).min(self.documents.max), soon()).await
     }
 
     /// Takes the share of one spooled body. These have a small budget of their own: spooling happens before S3 has seen
@@ -93,7 +94,7 @@ impl Rooms {
     /// # Errors
     /// As [`exchange`](Self::exchange).
     pub async fn spool(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        self.spools.take(1).await
+        self.spools.take(1, soon()).await
     }
 
     /// Takes the share of a request head that did not come in one piece, if one is left.
@@ -101,6 +102,11 @@ impl Rooms {
     pub fn head(&self) -> Option<SemaphorePermit<'_>> {
         self.heads.free.try_acquire().ok()
     }
+}
+
+/// Until when somebody waits for room who comes now.
+fn soon() -> Deadline {
+    Deadline::after(limits::ROOM_WAIT)
 }
 
 /// Shares of exchanges that an upload in chunks of this size takes, its own included.
@@ -129,11 +135,11 @@ impl Shares {
         Self { free: Semaphore::new(max as usize), max }
     }
 
-    async fn take(&self, shares: u32) -> Result<SemaphorePermit<'_>, Failure> {
+    async fn take(&self, shares: u32, until: Deadline) -> Result<SemaphorePermit<'_>, Failure> {
         if let Ok(permit) = self.free.try_acquire_many(shares) {
             return Ok(permit);
         }
-        match clock::within(Deadline::after(limits::ROOM_WAIT), self.free.acquire_many(shares)).await {
+        match clock::within(until, self.free.acquire_many(shares)).await {
             Some(Ok(permit)) => Ok(permit),
             _ => Err(Failure::Overloaded),
         }

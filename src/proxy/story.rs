@@ -208,6 +208,8 @@ fn warn(id: RequestId, fault: &UpstreamFault, row: &Row) {
         UpstreamFault::Untrusted(why) | UpstreamFault::Handshake(why) => {
             tracing::warn!(%id, failure = row.slug, why, "no TLS with the upstream");
         }
+        // Said, and not each time, by who judged the answer.
+        UpstreamFault::NotTaken(_) => tracing::debug!(%id, failure = row.slug, "{}", row.message),
         _ => tracing::warn!(%id, failure = row.slug, "{}", row.message),
     }
 }

@@ -151,7 +151,7 @@ mod tests {
             let signal = signals.wait();
             println!("{signal:?}");
             if signal == Signal::Reload && std::env::var_os(SLOW).is_some() {
-                std::thread::sleep(Duration::from_millis(300));
+                std::thread::sleep(Duration::from_secs(3));
             }
         }
     }

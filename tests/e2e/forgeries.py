@@ -404,6 +404,8 @@ def preflights():
     yield "preflight-of-another-bucket", lambda: Raw("OPTIONS", f"/{OTHERS}/a", asks), 404, "NoSuchBucket"
     yield "preflight-of-no-bucket", lambda: Raw("OPTIONS", "/", asks), {403, 404, 501}, None
     yield "preflight-through-dots", lambda: Raw("OPTIONS", f"/{BUCKET}/../{OTHERS}/a", asks), 400, BAD_URI
+    many = "&".join(f"x-amz-{number}=1" for number in range(257))
+    yield "preflight-of-many-parameters", lambda: Raw("OPTIONS", f"{OBJECT}?{many}", asks), 501, "NotImplemented"
     yield "preflight-with-body", lambda: Raw("OPTIONS", OBJECT, asks, b"body"), {400, 403}, None
 
 

@@ -182,6 +182,7 @@ PACKAGED = START.replace("COMMAND", re.search(r"^ExecStart=(.*)$", UNIT, re.M)[1
 RUNNING = {
     "systemctl *is-active filmgate.service": (0, ""),
     "systemctl show *=User *": (0, "filmgate"),
+    "systemctl show *=Group *": (0, "filmgate"),
     "systemctl show *=ExecStart *": (0, PACKAGED),
 }
 
@@ -279,13 +280,18 @@ def test_a_removal_that_does_not_come_about_starts_again_what_it_stopped(deb, ma
 
 
 # What an upgrade does to a service that runs: (what is asked, what is answered) and whether it is restarted.
-QUESTION = "runuser -u filmgate -- env /usr/bin/filmgate check --to-start --config /etc/filmgate/filmgate.toml"
+QUESTION = "runuser -u filmgate -g filmgate -- env /usr/bin/filmgate check --to-start --config /etc/filmgate/filmgate.toml"
 CREDENTIALS = "run/credentials/filmgate.service"
 UPGRADES = {
     "accepted": ({}, QUESTION, True),
     "refused": ({"runuser *": (2, "")}, QUESTION, False),
     "another configuration": ({"systemctl show *=ExecStart *": (0, PACKAGED.replace("/etc/filmgate", "/srv"))}, None, True),
-    "another user": ({"systemctl show *=User *": (0, "media")}, QUESTION.replace("filmgate -- ", "media -- "), True),
+    "another user": ({"systemctl show *=User *": (0, "media")}, QUESTION.replace("-u filmgate", "-u media"), True),
+    "more groups": (
+        {"systemctl show *=SupplementaryGroups *": (0, "ssl-cert media")},
+        QUESTION.replace(" -- ", " -G ssl-cert -G media -- "),
+        True,
+    ),
     "with credentials": ({}, QUESTION.replace("env ", f"env CREDENTIALS_DIRECTORY=/{CREDENTIALS} "), True),
     "stopped": ({"systemctl *is-active filmgate.service": (3, "")}, None, False),
 }

@@ -281,6 +281,10 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
                     self.settle(admitted, with, false);
                 }
                 if !judge::blames_credentials(&code) && identity.is_proved(resign, generation) {
+                    // A client may cause this as often as it likes.
+                    if let Some(others) = identity.tells(resign, &code) {
+                        tracing::warn!(code, others, "the storage does not take what the gate has signed");
+                    }
                     return Err(UpstreamFault::NotTaken(code).into());
                 }
                 identity.doubt(resign, generation);
@@ -289,9 +293,12 @@ impl<L: Link, D: Dial, S: AccessSink> Exchange<'_, L, D, S> {
         }
     }
 
-    /// Lets requests for the bucket be signed for the region that the storage has named.
+    /// Lets requests for the bucket be signed for the region that the storage has named. In answer to what was not signed it
+    /// does not outweigh a region that is known.
     pub(super) fn suppose(&self, admitted: &Admitted<'_>, region: &str) {
-        if let (Some(bucket), Ok(identity)) = (admitted.place.bucket, self.identity()) {
+        if let (Some(bucket), Ok(identity)) = (admitted.place.bucket, self.identity())
+            && (admitted.is_authorized() || !identity.knows_region(bucket))
+        {
             identity.suppose(bucket, region);
         }
     }

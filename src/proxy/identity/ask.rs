@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use crate::http::framing::RequestBody;
+use crate::limits;
 use crate::policy::authorize::{self, Ask, Asker, Authorized};
 use crate::policy::identity::{ClientId, Presence};
 use crate::policy::route::{Place, ReSign, Route};
@@ -174,6 +175,10 @@ impl Identity {
         place.bucket.ok_or(Refused::NoSuchBucket)?;
         if target::has_dots(&escape::decode(place.key)) {
             return Err(Refused::Key);
+        }
+        // Nobody has read them as those of other requests are, and writing compares each with each.
+        if request.target.pairs().nth(limits::QUERY_PAIRS_MAX).is_some() {
+            return Err(Refused::Unknown("a question with so many parameters".into()));
         }
         let (word, payload) = (UNSIGNED_PAYLOAD, Payload::Unsigned);
         let (is_link, is_told_of_us, form, chain, checksums) = (true, false, None, None, Vec::new());

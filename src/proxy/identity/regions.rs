@@ -11,8 +11,8 @@ pub(super) struct Regions(Vec<Moved>);
 
 #[derive(Clone)]
 struct Moved {
-    /// The bucket's host by the route, which no bucket of another provider has.
-    host: String,
+    /// Its host tells it from one of that name at another provider, its name from those at the same host.
+    bucket: Bucket,
     region: String,
     /// Whether anything was served from there. Until then it is no more than what one answer said, and when.
     is_proved: bool,
@@ -34,6 +34,11 @@ impl Regions {
     /// What of it is more than supposed.
     pub(super) fn proved(&self) -> Self {
         Self(self.0.iter().filter(|moved| moved.is_proved).cloned().collect())
+    }
+
+    /// Whether something was served from the region that was learned for a bucket.
+    pub(super) fn knows(&self, bucket: &Bucket) -> bool {
+        self.position(bucket).is_some_and(|at| self.0[at].is_proved)
     }
 
     /// Supposes that a bucket is where the storage says.
@@ -66,13 +71,13 @@ impl Regions {
     fn learn(&mut self, bucket: &Bucket, region: &str, is_proved: bool, since: Instant) -> bool {
         let has_room = self.0.len() < MOVED_MAX;
         if has_room {
-            self.0.push(Moved { host: bucket.host.clone(), region: region.to_string(), is_proved, since });
+            self.0.push(Moved { bucket: bucket.clone(), region: region.to_string(), is_proved, since });
         }
         has_room
     }
 
     fn position(&self, bucket: &Bucket) -> Option<usize> {
-        self.0.iter().position(|moved| moved.host == bucket.host)
+        self.0.iter().position(|moved| moved.bucket == *bucket)
     }
 }
 
@@ -113,6 +118,18 @@ mod tests {
         assert_eq!(region(&mut regions, &media), Some(("eu-west-1", false)));
         regions.suppose(&media, "eu-west-3", now);
         assert_eq!(region(&mut regions, &media), Some(("eu-west-3", true)), "it moved again");
+    }
+
+    #[test]
+    fn buckets_of_one_host_are_in_regions_of_their_own() {
+        let (mut regions, now) = (Regions::default(), clock::mono());
+        let [media, plates] = ["media", "plates"].map(|name| Bucket { name: name.into(), host: "s3.test".into() });
+        regions.suppose(&media, "eu-west-1", now);
+        regions.settle(&media, "eu-west-1", true, now);
+        assert_eq!(region(&mut regions, &plates), None);
+        regions.suppose(&plates, "eu-west-2", now);
+        assert_eq!(region(&mut regions, &media), Some(("eu-west-1", false)));
+        assert!(regions.knows(&media) && !regions.knows(&plates));
     }
 
     #[test]
