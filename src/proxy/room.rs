@@ -63,7 +63,7 @@ impl Rooms {
     /// # Errors
     /// [`Failure::Overloaded`] after [`limits::ROOM_WAIT`].
     pub async fn exchange(&self) -> Result<Room<'_>, Failure> {
-        Ok(Room { _of_chunks: None, _share: self.exchanges.take(1, soon()).await? })
+        Ok(Room { _of_chunks: None, _share: self.exchanges.take(1, soon).await? })
     }
 
     /// The same for an upload in signed chunks of at most `chunk` bytes, which holds four times that besides (see
@@ -75,8 +75,8 @@ impl Rooms {
         let shares = shares_of_chunks(chunk).min(self.chunked.max);
         let until = soon();
         // In this order: whoever waits for the half of the others has the first of it when there is room.
-        let of_chunks = self.chunked.take(shares, until).await?;
-        Ok(Room { _share: self.exchanges.take(shares, until).await?, _of_chunks: Some(of_chunks) })
+        let of_chunks = self.chunked.take(shares, || until).await?;
+        Ok(Room { _share: self.exchanges.take(shares, || until).await?, _of_chunks: Some(of_chunks) })
     }
 
     /// Takes the share of a document that has to be read before the request it comes with can be decided about. `length` is
@@ -85,7 +85,7 @@ impl Rooms {
     /// # Errors
     /// As [`exchange`](Self::exchange).
     pub async fn document(&self, length: Option<u64>, most: usize) -> Result<SemaphorePermit<'_>, Failure> {
-        self.documents.take(shares_of_document(length, most).min(self.documents.max), soon()).await
+        self.documents.take(shares_of_document(length, most).min(self.documents.max), soon).await
     }
 
     /// Takes the share of one spooled body. These have a small budget of their own: spooling happens before S3 has seen
@@ -94,7 +94,7 @@ impl Rooms {
     /// # Errors
     /// As [`exchange`](Self::exchange).
     pub async fn spool(&self) -> Result<SemaphorePermit<'_>, Failure> {
-        self.spools.take(1, soon()).await
+        self.spools.take(1, soon).await
     }
 
     /// Takes the share of a request head that did not come in one piece, if one is left.
@@ -135,11 +135,12 @@ impl Shares {
         Self { free: Semaphore::new(max as usize), max }
     }
 
-    async fn take(&self, shares: u32, until: Deadline) -> Result<SemaphorePermit<'_>, Failure> {
+    /// The clock is read only where there is a wait.
+    async fn take(&self, shares: u32, until: impl FnOnce() -> Deadline) -> Result<SemaphorePermit<'_>, Failure> {
         if let Ok(permit) = self.free.try_acquire_many(shares) {
             return Ok(permit);
         }
-        match clock::within(until, self.free.acquire_many(shares)).await {
+        match clock::within(until(), self.free.acquire_many(shares)).await {
             Some(Ok(permit)) => Ok(permit),
             _ => Err(Failure::Overloaded),
         }
