@@ -80,6 +80,14 @@ impl<'a> HeadWriter<'a> {
         self.append(&[&block[run]])
     }
 
+    /// Field lines that were checked when they were put together.
+    pub fn lines(&mut self, lines: &FieldLines) -> &mut Self {
+        if self.stage != Stage::Fields {
+            return self.spoil(EncodeError::Refused("a field"));
+        }
+        self.append(&[&lines.0])
+    }
+
     /// One field line whose value is formatted in place: `field_fmt(b"Content-Length", format_args!("{length}"))`.
     pub fn field_fmt(&mut self, name: &[u8], value: fmt::Arguments<'_>) -> &mut Self {
         if !is_token(name) || self.stage != Stage::Fields {
@@ -152,6 +160,31 @@ impl Drop for HeadWriter<'_> {
         if self.stage != Stage::Finished {
             self.out.truncate(self.before);
         }
+    }
+}
+
+/// Field lines that are put together, and checked, once and written into many heads.
+#[derive(Default)]
+pub struct FieldLines(Vec<u8>);
+
+impl FieldLines {
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    /// When it holds a byte that must not stand there; the lines are then as they were before.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) -> Result<(), EncodeError> {
+        if !is_token(name) || !is_value(value) {
+            return Err(EncodeError::Refused("a field"));
+        }
+        for piece in [name, b": ", value, b"\r\n"] {
+            self.0.extend_from_slice(piece);
+        }
+        Ok(())
     }
 }
 
@@ -341,6 +374,7 @@ mod tests {
                 refused(&|head| {
                     head.status_line(200, b"OK").field(b"a", &with("b"));
                 });
+                assert!(FieldLines::default().push(b"a", &with("b")).is_err());
                 let text = String::from_utf8(with("b")).unwrap();
                 refused(&|head| {
                     head.status_line(200, b"OK").field_fmt(b"a", format_args!("{text}"));
@@ -352,8 +386,11 @@ mod tests {
     #[test]
     fn pieces_out_of_turn_or_out_of_range_are_refused() {
         type Write = fn(&mut HeadWriter<'_>);
-        let cases: [(&str, Write); 10] = [
+        let cases: [(&str, Write); 11] = [
             ("nothing", |_| {}),
+            ("lines first", |head| {
+                head.lines(&FieldLines::default());
+            }),
             ("a field first", |head| {
                 head.field(b"a", b"b");
             }),
@@ -398,6 +435,20 @@ mod tests {
         for capacity in 1..len {
             assert_eq!(written(capacity, write), Err(EncodeError::TooLarge), "{capacity}");
         }
+    }
+
+    #[test]
+    fn lines_that_were_put_together_are_written_as_they_are() {
+        let mut lines = FieldLines::default();
+        lines.push(b"a", b"b").unwrap();
+        assert!(lines.push(b"c d", b"e").is_err() && lines.push(b"", b"e").is_err());
+        lines.push(b"f", b"").unwrap();
+        let written = written(99, |head| {
+            head.status_line(200, b"OK").lines(&lines);
+        });
+        assert_eq!(written.as_deref(), Ok(">HTTP/1.1 200 OK\r\na: b\r\nf: \r\n\r\n"));
+        lines.clear();
+        assert_eq!(lines.0, b"");
     }
 
     #[test]

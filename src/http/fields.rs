@@ -86,6 +86,8 @@ impl Field {
 pub struct Fields {
     list: Vec<Field>,
     connection_names_fields: bool,
+    /// Whether the name of any begins with an x.
+    has_extensions: bool,
 }
 
 impl Fields {
@@ -94,6 +96,7 @@ impl Fields {
         self.list.clear();
         self.list.reserve(TYPICAL);
         self.connection_names_fields = false;
+        self.has_extensions = false;
     }
 
     /// Adds a field line read from `block`.
@@ -102,6 +105,7 @@ impl Fields {
     /// When it is a `Connection` field with too many options: each option is compared with each field on the way out.
     pub(super) fn push(&mut self, block: &[u8], field: Field) -> Result<(), HeadError> {
         self.list.push(field);
+        self.has_extensions |= is_extension(field.name.of(block));
         if field.name.len() == CONNECTION.len() && field.name.of(block).eq_ignore_ascii_case(CONNECTION.as_bytes()) {
             let mut options = members(field.value.of(block));
             self.connection_names_fields |= options.clone().any(|option| !is_plain_option(option));
@@ -135,15 +139,27 @@ impl Fields {
         self.list.iter().map(move |field| (field.name.of(block), field.value.of(block)))
     }
 
+    /// Name and value of every field line whose name begins with an `x`, as those of S3's own fields do, in order.
+    pub fn extensions<'b>(&self, block: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
+        let list = if self.has_extensions { &self.list[..] } else { &[] };
+        let pairs = list.iter().map(|field| (field.name.of(block), field.value.of(block)));
+        pairs.filter(|(name, _)| is_extension(name))
+    }
+
+    /// Those among which one of this name would be: few requests have any of S3's own.
+    fn candidates(&self, name: &str) -> &[Field] {
+        if self.has_extensions || !is_extension(name.as_bytes()) { &self.list } else { &[] }
+    }
+
     /// The value of the first field of this name.
     #[must_use]
     pub fn get<'a>(&self, block: &'a [u8], name: &str) -> Option<&'a [u8]> {
-        self.list.iter().find(|field| is_named(**field, block, name)).map(|field| field.value.of(block))
+        self.candidates(name).iter().find(|field| is_named(**field, block, name)).map(|field| field.value.of(block))
     }
 
     /// The values of all fields of this name, in order.
     pub fn all<'b>(&self, block: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> + Clone {
-        self.list.iter().filter(move |field| is_named(**field, block, name)).map(move |field| field.value.of(block))
+        self.candidates(name).iter().filter(move |field| is_named(**field, block, name)).map(move |field| field.value.of(block))
     }
 
     /// How many field lines have this name.
@@ -201,6 +217,10 @@ fn is_protected(name: &[u8]) -> bool {
 /// The members of a comma-separated list. Empty members count as none (RFC 9110 §5.6.1.2).
 pub(super) fn members(value: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     value.split(|&byte| byte == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+fn is_extension(name: &[u8]) -> bool {
+    matches!(name.first(), Some(b'x' | b'X'))
 }
 
 fn is_named(field: Field, block: &[u8], name: &str) -> bool {

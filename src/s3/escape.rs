@@ -54,6 +54,37 @@ pub fn recode_form(raw: &[u8], out: &mut Vec<u8>) {
     recode(raw, b' ', Slash::Encode, out);
 }
 
+/// Whether a query of this many pairs, each with its `=`, is written as [`encode`] writes both sides of each.
+#[must_use]
+pub fn is_encoded_query(query: &[u8], pairs: usize) -> bool {
+    let (chunks, rest) = query.as_chunks();
+    let mut last = [b'='; 16];
+    last[..rest.len()].copy_from_slice(rest);
+    let strange = chunks.iter().chain([&last]).fold(0, |strange, chunk| strange | strange_to_a_query(chunk));
+    if strange != 0 || memchr::memchr_iter(b'=', query).count() != pairs {
+        return false;
+    }
+    let is_escape = |at: usize| match query[at..] {
+        [b'%', high, low, ..] => {
+            let (high, low) = (HEX[usize::from(high)], HEX[usize::from(low)]);
+            (high | low) & (NO_DIGIT | LOWER_CASE) == 0 && !UNRESERVED[usize::from(high << 4 | low)]
+        }
+        _ => false,
+    };
+    memchr::memchr_iter(b'%', query).all(is_escape)
+}
+
+/// Not zero if one of the bytes cannot be in a query that is encoded. Without a branch, so that all are looked at together.
+fn strange_to_a_query(bytes: &[u8; 16]) -> u128 {
+    u128::from_ne_bytes(bytes.map(|byte| {
+        let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
+        let is_digit = byte.wrapping_sub(b'0') < 10;
+        let is_mark = (byte == b'-') | (byte == b'.') | (byte == b'_') | (byte == b'~');
+        let is_of_a_query = (byte == b'%') | (byte == b'&') | (byte == b'=');
+        if is_letter | is_digit | is_mark | is_of_a_query { 0 } else { 0xff }
+    }))
+}
+
 /// Clients write nearly everything as it has to be: that is copied in long runs.
 fn recode(raw: &[u8], plus: u8, slash: Slash, out: &mut Vec<u8>) {
     let kept = kept(slash);
@@ -224,6 +255,31 @@ mod tests {
             let shown = String::from_utf8_lossy(raw);
             assert_eq!(&*decode(raw), *path, "{shown}");
             assert_eq!(&*decode_form(raw), *form, "{shown}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_encoded_query_is_one_that_encoding_leaves_as_it_is(
+            sides in proptest::collection::vec(
+                ("([A-Za-z0-9._~-]|%[0-9A-F]{2}|[ -~]){0,8}", "([A-Za-z0-9._~-]|%(2F|3D|25|2f|41)|=|%|é){0,24}"), 0..4
+            ),
+        ) {
+            let (mut query, mut expected) = (Vec::new(), Vec::new());
+            for (name, value) in &sides {
+                // A name ends at the first of these.
+                let name = name.replace(['&', '='], "-");
+                for out in [&mut query, &mut expected] {
+                    if !out.is_empty() {
+                        out.push(b'&');
+                    }
+                }
+                query.extend_from_slice(format!("{name}={value}").as_bytes());
+                recode_form(name.as_bytes(), &mut expected);
+                expected.push(b'=');
+                recode_form(value.as_bytes(), &mut expected);
+            }
+            prop_assert_eq!(is_encoded_query(&query, sides.len()), query == expected);
         }
     }
 

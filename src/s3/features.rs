@@ -248,7 +248,7 @@ pub fn read(
     if let Some(name) = singles.next() {
         return Err(Unknown::new(name.as_bytes(), Why::Twice));
     }
-    for (name, value) in fields.iter(block) {
+    for (name, value) in fields.extensions(block) {
         set = set.and(field(name, value)?);
     }
     Ok(match (level, method) {

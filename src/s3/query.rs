@@ -39,11 +39,14 @@ impl Part {
         PARTS[self as usize].1
     }
 
+    /// The one that is written as it has to be.
+    fn written(name: &[u8]) -> Option<Self> {
+        PARTS.iter().find(|(_, known)| name == known.as_bytes()).map(|(part, _)| *part)
+    }
+
+    /// The one that is written so, in any mixture of cases.
     fn named(name: &[u8]) -> Option<Self> {
-        // Most are spelled as they should be.
-        let exact = PARTS.iter().find(|(_, known)| name == known.as_bytes());
-        let like = || PARTS.iter().find(|(_, known)| name.eq_ignore_ascii_case(known.as_bytes()));
-        exact.or_else(like).map(|(part, _)| *part)
+        PARTS.iter().find(|(_, known)| name.eq_ignore_ascii_case(known.as_bytes())).map(|(part, _)| *part)
     }
 }
 
@@ -80,6 +83,9 @@ impl Kind {
         if !matches!(name.first(), Some(b'X' | b'x' | b'A' | b'a' | b'S' | b's' | b'%')) {
             return Self::Other;
         }
+        if let Some(part) = Part::written(name) {
+            return Self::Signature(part);
+        }
         let name = &*escape::decode_form(name);
         if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-")) {
             return Part::named(name).map_or(Self::Field, Self::Signature);
@@ -96,6 +102,8 @@ pub struct Pair<'a> {
     pub name: &'a [u8],
     /// The value before decoding; `None` where there was no `=`.
     pub value: Option<&'a [u8]>,
+    /// Both, and the `=` between them.
+    pub text: &'a [u8],
     /// What an index knows of the name.
     kind: Option<Kind>,
 }
@@ -248,7 +256,7 @@ impl Place {
     fn pair(self, query: &[u8], kind: Option<Kind>) -> Pair<'_> {
         let (start, name_end, end) = (self.start as usize, self.name_end as usize, self.end as usize);
         let value = (end > name_end).then(|| &query[name_end + 1..end]);
-        Pair { name: &query[start..name_end], value, kind }
+        Pair { name: &query[start..name_end], value, text: &query[start..end], kind }
     }
 }
 

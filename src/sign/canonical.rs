@@ -9,7 +9,7 @@ use crate::http::fields::Fields;
 use crate::http::trim;
 use crate::limits;
 use crate::s3::escape;
-use crate::s3::query::Pair;
+use crate::s3::query::{Kind, Pair, Part};
 use crate::s3::target::Target;
 use crate::sign::key::{Scope, Signature, SigningKey, write_sha256};
 
@@ -29,7 +29,7 @@ pub struct Signed<'a> {
     /// What stands for the payload: its SHA-256 in hexadecimal digits, or one of the words for payloads that are not hashed.
     pub payload: &'a [u8],
     /// A query parameter that is not signed: the signature itself, in a presigned link.
-    pub without: Option<&'a str>,
+    pub without: Option<Part>,
 }
 
 /// Why a request has no canonical form.
@@ -46,9 +46,12 @@ pub enum Unsignable {
 pub struct Scratch {
     text: Vec<u8>,
     query: Vec<u8>,
-    pairs: Vec<(Range<usize>, Range<usize>)>,
+    pairs: Vec<Sides>,
     string_to_sign: Vec<u8>,
 }
+
+/// Where the name and the value of a pair are.
+type Sides = (Range<usize>, Range<usize>);
 
 impl Scratch {
     /// Writes the canonical form of `request`, which can then be [read](Self::text).
@@ -56,8 +59,7 @@ impl Scratch {
     /// # Errors
     /// See [`Unsignable`].
     pub fn write(&mut self, request: &Signed<'_>) -> Result<(), Unsignable> {
-        let pairs = request.target.pairs().filter(|pair| request.without.is_none_or(|name| !pair.is(name)));
-        self.begin(request.method, request.target.path(), pairs)?;
+        self.begin_without(request.method, request.target, request.without)?;
         for name in request.names.split(|&byte| byte == b';') {
             write_field(request.fields, request.block, name, &mut self.text)?;
         }
@@ -69,20 +71,8 @@ impl Scratch {
     ///
     /// # Errors
     /// See [`Unsignable`].
-    pub(super) fn begin<'q>(
-        &mut self,
-        method: &[u8],
-        path: &[u8],
-        pairs: impl Iterator<Item = Pair<'q>>,
-    ) -> Result<(), Unsignable> {
-        self.text.clear();
-        self.text.extend_from_slice(method);
-        self.text.push(b'\n');
-        write_path(path, &mut self.text);
-        self.text.push(b'\n');
-        self.write_query(pairs, escape::recode_form)?;
-        self.text.push(b'\n');
-        Ok(())
+    pub(super) fn begin(&mut self, method: &[u8], target: Target<'_>) -> Result<(), Unsignable> {
+        self.begin_without(method, target, None)
     }
 
     /// The same for a path and a query that are written as they have to be already.
@@ -90,14 +80,23 @@ impl Scratch {
     /// # Errors
     /// See [`Unsignable`].
     pub(super) fn begin_plain(&mut self, method: &[u8], target: Target<'_>) -> Result<(), Unsignable> {
+        self.write_method(method);
+        self.text.extend_from_slice(target.path());
+        self.text.push(b'\n');
+        self.write_query(target, None, true)
+    }
+
+    fn begin_without(&mut self, method: &[u8], target: Target<'_>, without: Option<Part>) -> Result<(), Unsignable> {
+        self.write_method(method);
+        write_path(target.path(), &mut self.text);
+        self.text.push(b'\n');
+        self.write_query(target, without, false)
+    }
+
+    fn write_method(&mut self, method: &[u8]) {
         self.text.clear();
         self.text.extend_from_slice(method);
         self.text.push(b'\n');
-        self.text.extend_from_slice(target.path());
-        self.text.push(b'\n');
-        self.write_query(target.pairs(), |side, out| out.extend_from_slice(side))?;
-        self.text.push(b'\n');
-        Ok(())
     }
 
     /// Adds lines of fields as [`write_values`] ends them, in order.
@@ -126,57 +125,115 @@ impl Scratch {
         key.sign(&self.string_to_sign)
     }
 
+    /// The same, with all of the string to sign that is in front of the digest.
+    pub(super) fn sign_behind(&mut self, front: &[u8], key: &SigningKey) -> Signature {
+        self.string_to_sign.clear();
+        self.string_to_sign.extend_from_slice(front);
+        write_sha256(&self.text, &mut self.string_to_sign);
+        key.sign(&self.string_to_sign)
+    }
+
     /// The string that was signed last.
     #[must_use]
     pub fn string_to_sign(&self) -> &[u8] {
         &self.string_to_sign
     }
 
-    /// Writes the pairs in order, each side of them by `write`.
-    fn write_query<'q>(
-        &mut self,
-        pairs: impl Iterator<Item = Pair<'q>>,
-        write: impl Fn(&[u8], &mut Vec<u8>),
-    ) -> Result<(), Unsignable> {
-        self.query.clear();
-        self.pairs.clear();
-        for pair in pairs {
-            if self.pairs.len() == limits::QUERY_PAIRS_MAX {
-                return Err(Unsignable::TooManyParameters);
+    /// Writes the line of the query: the pairs in order, each side of them decoded once and encoded once.
+    fn write_query(&mut self, target: Target<'_>, without: Option<Part>, is_plain: bool) -> Result<(), Unsignable> {
+        let start = self.text.len();
+        // Nearly every client writes the sides as they have to be.
+        let copied = self.collect(target, without, |pair, out| {
+            let name_end = out.len() + pair.name.len();
+            out.extend_from_slice(pair.text);
+            if pair.value.is_none() {
+                out.push(b'=');
             }
-            let start = self.query.len();
-            write(pair.name, &mut self.query);
-            let middle = self.query.len();
-            write(pair.value.unwrap_or_default(), &mut self.query);
-            self.pairs.push((start..middle, middle..self.query.len()));
+            name_end
+        });
+        let (count, are_whole) = copied?;
+        let query = target.query().unwrap_or_default();
+        if !(is_plain || (are_whole && escape::is_encoded_query(query, count))) {
+            self.text.truncate(start);
+            self.collect(target, without, |pair, out| {
+                escape::recode_form(pair.name, out);
+                let name_end = out.len();
+                out.push(b'=');
+                escape::recode_form(pair.value.unwrap_or_default(), out);
+                name_end
+            })?;
         }
-        self.write_pairs();
+        self.sort(start);
+        self.text.push(b'\n');
         Ok(())
     }
 
-    fn write_pairs(&mut self) {
-        let query = &self.query;
-        self.pairs.sort_unstable_by_key(|(name, value)| (&query[name.clone()], &query[value.clone()]));
-        for (number, (name, value)) in self.pairs.iter().enumerate() {
-            if number > 0 {
-                self.text.push(b'&');
+    /// Puts the pairs together as they come, each by `write`, which says where the name ends. Says how many the query has,
+    /// and whether each has its `=`.
+    fn collect(
+        &mut self,
+        target: Target<'_>,
+        without: Option<Part>,
+        write: impl Fn(&Pair<'_>, &mut Vec<u8>) -> usize,
+    ) -> Result<(usize, bool), Unsignable> {
+        let (text, pairs) = (&mut self.text, &mut self.pairs);
+        let (mut count, mut are_whole) = (0, true);
+        pairs.clear();
+        for pair in target.pairs() {
+            count += 1;
+            are_whole &= pair.value.is_some();
+            if without.is_some_and(|part| pair.kind() == Kind::Signature(part)) {
+                continue;
             }
-            self.text.extend_from_slice(&self.query[name.clone()]);
-            self.text.push(b'=');
-            self.text.extend_from_slice(&self.query[value.clone()]);
+            if pairs.len() == limits::QUERY_PAIRS_MAX {
+                return Err(Unsignable::TooManyParameters);
+            }
+            if !pairs.is_empty() {
+                text.push(b'&');
+            }
+            let start = text.len();
+            let name_end = write(&pair, text);
+            pairs.push((start..name_end, name_end + 1..text.len()));
         }
+        Ok((count, are_whole))
+    }
+
+    /// Puts the pairs that were written from `start` on in order.
+    fn sort(&mut self, start: usize) {
+        let Self { text, query, pairs, .. } = self;
+        let order = |(name, value): &Sides, (other, other_value): &Sides| {
+            let by_name = text[name.clone()].cmp(&text[other.clone()]);
+            by_name.then_with(|| text[value.clone()].cmp(&text[other_value.clone()]))
+        };
+        if pairs.is_sorted_by(|one, next| order(one, next).is_le()) {
+            return;
+        }
+        pairs.sort_unstable_by(order);
+        query.clear();
+        for (name, value) in pairs {
+            query.extend_from_slice(&text[name.start..value.end]);
+            query.push(b'&');
+        }
+        query.pop();
+        text.truncate(start);
+        text.extend_from_slice(query);
     }
 }
 
 /// Writes the string that is signed for a canonical form made at `time`, `20130524T000000Z`.
 pub fn write_string_to_sign(time: &[u8], scope: Scope<'_>, canonical: &[u8], out: &mut Vec<u8>) {
+    write_string_to_sign_front(time, scope, out);
+    write_sha256(canonical, out);
+}
+
+/// All of it but the digest of the canonical form at its end.
+pub(super) fn write_string_to_sign_front(time: &[u8], scope: Scope<'_>, out: &mut Vec<u8>) {
     out.extend_from_slice(ALGORITHM);
     out.push(b'\n');
     out.extend_from_slice(time);
     out.push(b'\n');
     scope.write(out);
     out.push(b'\n');
-    write_sha256(canonical, out);
 }
 
 /// The name of the algorithm.

@@ -4,9 +4,11 @@
 //! A claim is only what was written; [`verify`](super::verify) finds out whether it is true.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use crate::http::fields::Fields;
 use crate::limits;
+use crate::s3::escape;
 use crate::s3::query::{Kind, Pair, Part};
 use crate::s3::target::Target;
 use crate::sign::canonical::ALGORITHM;
@@ -28,8 +30,7 @@ pub struct Claim<'a> {
     /// Where it was found.
     pub place: Place,
     credential: Cow<'a, [u8]>,
-    /// Bytes of the access key, in front of `/` and the scope.
-    access_key_len: usize,
+    parts: Parts,
     /// When.
     pub signed_at: Stamp,
     /// How long a link is good for, in seconds.
@@ -46,16 +47,13 @@ impl Claim<'_> {
     /// Who signed: the id of an access key.
     #[must_use]
     pub fn access_key(&self) -> &[u8] {
-        &self.credential[..self.access_key_len]
+        &self.credential[self.parts.access_key.clone()]
     }
 
     /// What the key was derived for.
     #[must_use]
     pub fn scope(&self) -> Scope<'_> {
-        // Checked when the claim was read.
-        let mut parts = self.credential[self.access_key_len + 1..].split(|&byte| byte == b'/');
-        let mut next = || parts.next().unwrap_or_default();
-        Scope { date: next(), region: next(), service: next() }
+        self.parts.scope(&self.credential)
     }
 
     /// Whether the field `name`, in lower case, is signed.
@@ -128,6 +126,12 @@ impl<'a> Parameters<'a> {
         self.found[Part::Signature as usize].is_some() || self.found[Part::Algorithm as usize].is_some()
     }
 
+    /// The value as written.
+    fn raw(&self, part: Part) -> Option<&'a [u8]> {
+        self.found[part as usize].map(|pair| pair.value.unwrap_or_default())
+    }
+
+    /// The decoded value.
     fn value(&self, part: Part) -> Option<Cow<'a, [u8]>> {
         self.found[part as usize].map(Pair::decoded_value)
     }
@@ -157,7 +161,7 @@ fn read_field<'a>(value: &'a [u8], fields: &Fields, block: &'a [u8]) -> Result<C
     let (Some(credential), Some(names), Some(signature)) = (credential, names, signature) else {
         return Err(Malformed::Field("Credential, SignedHeaders and Signature are required"));
     };
-    let (access_key, _) = split_credential(credential)
+    let parts = Parts::of(credential)
         .ok_or(Malformed::Field("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
     check_names(names).map_err(Malformed::Field)?;
     let mut dates = fields.all(block, "x-amz-date");
@@ -165,7 +169,7 @@ fn read_field<'a>(value: &'a [u8], fields: &Fields, block: &'a [u8]) -> Result<C
     let claim = Claim {
         place: Place::Field,
         credential: Cow::Borrowed(credential),
-        access_key_len: access_key.len(),
+        parts,
         signed_at: Stamp::parse(date).ok_or(Malformed::NoDate)?,
         expires: None,
         names: Cow::Borrowed(names),
@@ -180,55 +184,114 @@ fn read_query<'a>(link: &Parameters<'a>) -> Result<Claim<'a>, Malformed> {
     if link.is_odd {
         return Err(Malformed::Query("a parameter of the signature is given twice, or is not spelled as it should be"));
     }
-    if link.value(Part::Algorithm).as_deref() != Some(ALGORITHM) {
+    let is_as = |part, wanted: &[u8]| {
+        link.raw(part).map(|raw| raw == wanted || escape::decode_form(raw) == wanted)
+    };
+    if is_as(Part::Algorithm, ALGORITHM) != Some(true) {
         return Err(Malformed::Query("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
     }
-    if link.value(Part::ContentSha256).is_some_and(|payload| &*payload != UNSIGNED_PAYLOAD) {
+    if is_as(Part::ContentSha256, UNSIGNED_PAYLOAD) == Some(false) {
         return Err(Malformed::Query("X-Amz-Content-Sha256 of a link may be UNSIGNED-PAYLOAD only"));
     }
-    let required = |part| link.value(part).ok_or(Malformed::Query(REQUIRED));
+    let required = |part| link.raw(part).ok_or(Malformed::Query(REQUIRED));
     let credential = required(Part::Credential)?;
     let (signed_at, expires) = (required(Part::Date)?, required(Part::Expires)?);
     let (names, signature) = (required(Part::SignedHeaders)?, required(Part::Signature)?);
-    let (access_key, _) = split_credential(&credential)
+    let (credential, parts) = read_credential(credential)
         .ok_or(Malformed::Query("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
-    let access_key_len = access_key.len();
+    let names = if names == b"host" { Cow::Borrowed(names) } else { escape::decode_form(names) };
     check_names(&names).map_err(Malformed::Query)?;
     Ok(Claim {
         place: Place::Query,
         credential,
-        access_key_len,
-        signed_at: Stamp::parse(&signed_at)
+        parts,
+        signed_at: either(signed_at, Stamp::parse)
             .ok_or(Malformed::Query("X-Amz-Date must be in the ISO8601 Long Format \"yyyyMMdd'T'HHmmss'Z'\""))?,
-        expires: Some(seconds(&expires)?),
+        expires: Some(seconds(expires).or_else(|_| seconds(&escape::decode_form(expires)))?),
         names,
         token: link.value(Part::SecurityToken),
-        signature: Signature::from_hex(&signature)
+        signature: either(signature, Signature::from_hex)
             .ok_or(Malformed::Query("X-Amz-Signature is not 64 hexadecimal digits"))?,
     })
+}
+
+/// What `read` makes of a value, as written or else decoded. It must not take a `%` or a `+`.
+fn either<T>(raw: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+    read(raw).or_else(|| read(&escape::decode_form(raw)))
 }
 
 const REQUIRED: &str = "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, \
     X-Amz-Signature, X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters";
 
-/// Access key, and scope.
-pub(super) fn split_credential(credential: &[u8]) -> Option<(&[u8], &[u8])> {
-    // Region and service have no slash in them; an access key may.
-    let mut parts = [&[][..]; 4];
-    let mut rest = credential;
-    for part in parts.iter_mut().rev() {
-        let slash = memchr::memrchr(b'/', rest)?;
-        (rest, *part) = (&rest[..slash], &rest[slash + 1..]);
+/// Where the parts of a credential are: `<key>/YYYYMMDD/REGION/SERVICE/aws4_request`.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    /// Of the access key.
+    pub(super) access_key: Range<usize>,
+    date: Range<usize>,
+    region: Range<usize>,
+    service: Range<usize>,
+}
+
+impl Parts {
+    /// Those of a credential as it is meant.
+    pub(super) fn of(credential: &[u8]) -> Option<Self> {
+        Self::between(credential, |credential| {
+            let at = memchr::memrchr(b'/', credential)?;
+            Some(at..at + 1)
+        })
     }
-    let (access_key, [date, region, service, end]) = (rest, parts);
-    let scope = &credential[access_key.len() + 1..];
-    let is_scope = date.len() == 8
-        && date.iter().all(u8::is_ascii_digit)
-        && is_name(region)
-        && is_name(service)
-        && end == TERMINATOR;
-    (is_scope && !access_key.is_empty() && access_key.len() <= limits::ACCESS_KEY_BYTES_MAX)
-        .then_some((access_key, scope))
+
+    /// Those of a credential in a query, if nothing but its slashes is escaped.
+    fn of_escaped(credential: &[u8]) -> Option<Self> {
+        let parts = Self::between(credential, |credential| {
+            let at = memchr::memrchr2(b'/', b'%', credential)?;
+            match credential[at..] {
+                [b'/', ..] => Some(at..at + 1),
+                [b'%', b'2', b'F' | b'f', ..] => Some(at..at + 3),
+                _ => None,
+            }
+        })?;
+        let access_key = &credential[parts.access_key.clone()];
+        memchr::memchr2(b'%', b'+', access_key).is_none().then_some(parts)
+    }
+
+    /// Those between slashes, the last of which `slash` finds.
+    fn between(credential: &[u8], slash: impl Fn(&[u8]) -> Option<Range<usize>>) -> Option<Self> {
+        // Region and service have no slash in them; an access key may.
+        let mut rest = 0..credential.len();
+        let mut last = || {
+            let slash = slash(&credential[rest.clone()])?;
+            let part = slash.end..rest.end;
+            rest.end = slash.start;
+            Some(part)
+        };
+        let (end, service, region, date) = (last()?, last()?, last()?, last()?);
+        let parts = Self { access_key: rest, date, region, service };
+        let Scope { date, region, service } = parts.scope(credential);
+        let is_scope = date.len() == 8
+            && date.iter().all(u8::is_ascii_digit)
+            && is_name(region)
+            && is_name(service)
+            && &credential[end] == TERMINATOR;
+        (is_scope && (1..=limits::ACCESS_KEY_BYTES_MAX).contains(&parts.access_key.len())).then_some(parts)
+    }
+
+    /// What the key was derived for.
+    pub(super) fn scope<'c>(&self, credential: &'c [u8]) -> Scope<'c> {
+        let part = |range: &Range<usize>| &credential[range.clone()];
+        Scope { date: part(&self.date), region: part(&self.region), service: part(&self.service) }
+    }
+}
+
+/// A credential from a query, and its parts.
+fn read_credential(raw: &[u8]) -> Option<(Cow<'_, [u8]>, Parts)> {
+    if let Some(parts) = Parts::of_escaped(raw) {
+        return Some((Cow::Borrowed(raw), parts));
+    }
+    let credential = escape::decode_form(raw);
+    let parts = Parts::of(&credential)?;
+    Some((credential, parts))
 }
 
 fn is_name(name: &[u8]) -> bool {
@@ -237,6 +300,9 @@ fn is_name(name: &[u8]) -> bool {
 
 /// In lower case and in order, each once, `host` among them.
 fn check_names(names: &[u8]) -> Result<(), &'static str> {
+    if names == b"host" {
+        return Ok(());
+    }
     let is_token = |name: &[u8]| {
         let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(byte);
         !name.is_empty() && name.iter().all(plain)
@@ -266,3 +332,52 @@ fn seconds(text: &[u8]) -> Result<u32, Malformed> {
 
 /// A link is good for seven days at most.
 const LINK_SECONDS_MAX: u32 = 7 * 24 * 60 * 60;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_credential_is_cut_from_its_end() {
+        let credential = b"A/K/20130524/us-east-1/s3/aws4_request";
+        let parts = Parts::of(credential).unwrap();
+        let scope = Scope { date: b"20130524", region: b"us-east-1", service: b"s3" };
+        assert_eq!((&credential[parts.access_key.clone()], parts.scope(credential)), (&b"A/K"[..], scope));
+        for wrong in [
+            "",
+            "/",
+            "/20130524/us-east-1/s3/aws4_request",
+            "20130524/us-east-1/s3/aws4_request",
+            "K/2013052/us-east-1/s3/aws4_request",
+            "K/2013052x/us-east-1/s3/aws4_request",
+            "K/20130524//s3/aws4_request",
+            "K/20130524/us_east_1/s3/aws4_request",
+            "K/20130524/us-east-1/s3/aws4_request/",
+            "K/20130524/us-east-1/s3/aws5_request",
+            "K%2F20130524%2Fus-east-1%2Fs3%2Faws4_request",
+        ] {
+            assert!(Parts::of(wrong.as_bytes()).is_none(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_credential_in_a_query_says_what_it_says_decoded(
+            key in "[AK/+%]{0,3}(%2F|%2f|%25|%4B)?[AK]{0,2}",
+            date in "2013052[4x%]",
+            slashes in proptest::collection::vec("/|%2F|%2f|%252F|%2", 4),
+            region in "us-[a+]?(%2D|-)?1?",
+            end in "aws4(_|%5F)request[+%]?",
+        ) {
+            let raw = format!("{key}{}{date}{}{region}{}s3{}{end}", slashes[0], slashes[1], slashes[2], slashes[3]);
+            let decoded = escape::decode_form(raw.as_bytes());
+            let read = read_credential(raw.as_bytes());
+            let read = read.as_ref().map(|(text, parts)| (&text[parts.access_key.clone()], parts.scope(text)));
+            let parts = Parts::of(&decoded);
+            let expected = parts.as_ref().map(|parts| (&decoded[parts.access_key.clone()], parts.scope(&decoded)));
+            prop_assert_eq!(read, expected);
+        }
+    }
+}

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use crate::limits;
 use crate::s3::form::{Fate, Form};
 use crate::sign::canonical::ALGORITHM;
-use crate::sign::claim::split_credential;
+use crate::sign::claim::Parts;
 use crate::sign::key::{Scope, Signature, SigningKey};
 use crate::sign::time::Stamp;
 use crate::sign::verify::SKEW_MAX;
@@ -67,15 +67,13 @@ impl<'a> FormClaim<'a> {
             return Err(FormRefusal::Unsupported("a form that is signed by another algorithm than AWS4-HMAC-SHA256"));
         }
         let credential = required("x-amz-credential")?;
-        let (access_key, scope) = split_credential(credential).ok_or(FormRefusal::Malformed(
+        let parts = Parts::of(credential).ok_or(FormRefusal::Malformed(
             "x-amz-credential",
             "it is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request",
         ))?;
-        let mut parts = scope.split(|byte| *byte == b'/');
-        let mut next = || parts.next().unwrap_or_default();
         Ok(Self {
-            access_key,
-            scope: Scope { date: next(), region: next(), service: next() },
+            access_key: &credential[parts.access_key.clone()],
+            scope: parts.scope(credential),
             signed_at: Stamp::parse(required("x-amz-date")?)
                 .ok_or(FormRefusal::Malformed("x-amz-date", "it must be in the ISO8601 Long Format"))?,
             token: form.get("x-amz-security-token"),

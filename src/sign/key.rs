@@ -45,14 +45,6 @@ pub struct Scope<'a> {
 pub const TERMINATOR: &[u8] = b"aws4_request";
 
 impl Scope<'_> {
-    /// Whether `text` is what [`write`](Self::write) writes.
-    #[must_use]
-    pub fn is(self, text: &[u8]) -> bool {
-        let mut parts = text.split(|&byte| byte == b'/');
-        [self.date, self.region, self.service, TERMINATOR].into_iter().all(|part| parts.next() == Some(part))
-            && parts.next().is_none()
-    }
-
     /// Writes `20130524/us-east-1/s3/aws4_request`.
     pub fn write(self, out: &mut Vec<u8>) {
         for part in [self.date, self.region, self.service] {
@@ -103,15 +95,19 @@ impl Signature {
     /// Reads 64 hexadecimal digits, lower case as AWS writes them.
     #[must_use]
     pub fn from_hex(hex: &[u8]) -> Option<Self> {
-        let pairs = hex.as_chunks::<2>();
-        if !pairs.1.is_empty() || pairs.0.len() != 32 {
-            return None;
+        let hex: &[u8; 64] = hex.try_into().ok()?;
+        // Without a branch for each digit.
+        let (mut digits, mut are_digits) = ([0; 64], true);
+        for (digit, byte) in digits.iter_mut().zip(hex) {
+            let (number, letter) = (byte.wrapping_sub(b'0'), byte.wrapping_sub(b'a'));
+            *digit = if number < 10 { number } else { letter.wrapping_add(10) };
+            are_digits &= number < 10 || letter < 6;
         }
         let mut bytes = [0; 32];
-        for (byte, [high, low]) in bytes.iter_mut().zip(pairs.0) {
-            *byte = digit(*high)? << 4 | digit(*low)?;
+        for (byte, [high, low]) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
+            *byte = high << 4 | low;
         }
-        Some(Self(bytes))
+        are_digits.then_some(Self(bytes))
     }
 
     /// Writes 64 hexadecimal digits.
@@ -148,21 +144,14 @@ pub const EMPTY_SHA256: &[u8] = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b93
 
 /// Writes `bytes` in hexadecimal digits.
 pub(crate) fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for bytes in bytes.chunks(32) {
         let mut hex = [0; 64];
         for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(bytes) {
-            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]];
+            *pair = [byte >> 4, byte & 15];
         }
-        out.extend_from_slice(&hex[..2 * bytes.len()]);
-    }
-}
-
-fn digit(byte: u8) -> Option<u8> {
-    match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
+        // Without a table, so that many are written together.
+        let digit = |value: u8| value + if value < 10 { b'0' } else { b'a' - 10 };
+        out.extend_from_slice(&hex.map(digit)[..2 * bytes.len()]);
     }
 }
 

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod form;
 pub mod key;
 pub mod keyring;
+mod own_fields;
 pub mod payload;
 pub mod presign;
 pub mod request;

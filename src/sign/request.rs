@@ -4,31 +4,26 @@
 //! request that is signed anew, so it writes into memory that is used again, with keys that were derived before. That it
 //! signs as `aws-sigv4` does is held by a test.
 
-use std::ops::Range;
-
+use crate::http::encode::{EncodeError, FieldLines};
 use crate::s3::escape::{self, Slash};
 use crate::s3::target::Target;
 use crate::sign::canonical::{self, ALGORITHM, Scratch, Unsignable};
 use crate::sign::key::{Scope, Signature, SigningKey};
+use crate::sign::own_fields::{Line, OwnFields, Saying};
 use crate::sign::verify::UNSIGNED_PAYLOAD;
 
 /// Room for one request that is to be signed, which can be used again.
 #[derive(Default)]
 pub struct Composer {
     scratch: Scratch,
-    /// The canonical lines of the fields.
+    own: OwnFields,
+    /// The canonical lines of the fields, if there are others than those.
     lines: Vec<u8>,
     fields: Vec<Line>,
     /// The lines once more, sorted, where they came in another order.
     sorted: Vec<u8>,
     names: Vec<u8>,
     authorization: Vec<u8>,
-}
-
-/// `name:value` and the end of the line.
-struct Line {
-    name: Range<usize>,
-    value: Range<usize>,
 }
 
 /// Who signs, when, for where.
@@ -44,47 +39,81 @@ pub struct Signer<'a> {
     pub time: &'a [u8],
 }
 
+/// A request that is being signed.
+pub struct Composing<'c, 's> {
+    composer: &'c mut Composer,
+    payload: &'s [u8],
+    key: &'s SigningKey,
+}
+
 impl Composer {
-    /// Forgets the request before.
-    pub fn clear(&mut self) {
+    /// Begins a request for `host` with what stands for its payload and, for temporary credentials, their session token.
+    ///
+    /// # Errors
+    /// When something of that cannot be said in a head.
+    pub fn begin<'c, 's>(
+        &'c mut self,
+        host: &'s [u8],
+        payload: &'s [u8],
+        token: Option<&'s [u8]>,
+        by: &Signer<'s>,
+    ) -> Result<Composing<'c, 's>, EncodeError> {
+        let Signer { access_key, key, scope, time } = *by;
+        self.own.say(&Saying { host, payload, token, access_key, scope, time })?;
         self.lines.clear();
         self.fields.clear();
+        Ok(Composing { composer: self, payload, key })
+    }
+}
+
+impl<'c> Composing<'c, '_> {
+    /// The fields that sign: `host`, `x-amz-content-sha256`, `x-amz-date` and perhaps `x-amz-security-token`, ready to be
+    /// sent.
+    #[must_use]
+    pub fn own_lines(&self) -> &FieldLines {
+        &self.composer.own.head
     }
 
-    /// A field that is to be signed.
+    /// Another field that is to be signed.
     pub fn add(&mut self, name: &[u8], value: &[u8]) {
-        let start = self.lines.len();
-        self.lines.extend(name.iter().map(u8::to_ascii_lowercase));
-        let name = start..self.lines.len();
-        canonical::write_values(std::iter::once(value), &mut self.lines);
-        let value = name.end + 1..self.lines.len() - 1;
-        self.fields.push(Line { name, value });
+        let Composer { own, lines, fields, .. } = &mut *self.composer;
+        if fields.is_empty() {
+            lines.extend_from_slice(&own.lines);
+            fields.extend_from_slice(&own.fields);
+        }
+        fields.push(Line::write(name, value, lines));
     }
 
-    /// Signs a request with the fields that were added, whose target is written in the one way that needs no change to be
-    /// signed (no empty pairs, everything escaped that AWS escapes, in upper case), and returns the signature, which is the seed of what follows in a
-    /// body that is signed as well.
+    /// Signs the request, whose target is written in the one way that needs no change to be signed (no empty pairs,
+    /// everything escaped that AWS escapes, in upper case). Returns the signature, which is the seed of what follows in a
+    /// body that is signed as well, and the value of the `Authorization` field.
     ///
     /// # Errors
     /// When the query has too many parameters.
-    pub fn sign(
-        &mut self,
-        method: &[u8],
-        target: Target<'_>,
-        payload: &[u8],
-        by: &Signer<'_>,
-    ) -> Result<Signature, Unsignable> {
-        self.scratch.begin_plain(method, target)?;
-        self.sort();
-        let lines = if self.sorted.is_empty() { &self.lines } else { &self.sorted };
-        self.scratch.add(lines);
-        self.scratch.end(&self.names, payload);
-        let signature = self.scratch.sign(by.time, by.scope, by.key);
-        self.write_authorization(by, &signature);
-        Ok(signature)
+    pub fn sign(self, method: &[u8], target: Target<'_>) -> Result<(Signature, &'c [u8]), Unsignable> {
+        let Self { composer, payload, key } = self;
+        composer.scratch.begin_plain(method, target)?;
+        composer.sort();
+        let Composer { scratch, own, lines, fields, sorted, names, authorization } = composer;
+        let (lines, names) = match (fields.is_empty(), sorted.is_empty()) {
+            (true, _) => (&own.lines, &own.names),
+            (false, true) => (&*lines, &*names),
+            (false, false) => (&*sorted, &*names),
+        };
+        scratch.add(lines);
+        scratch.end(names, payload);
+        let signature = scratch.sign_behind(&own.string_to_sign, key);
+        authorization.clear();
+        for part in [&own.authorization[..], names, b", Signature="] {
+            authorization.extend_from_slice(part);
+        }
+        signature.write_hex(authorization);
+        Ok((signature, authorization))
     }
+}
 
-    /// Puts the names together, and the lines in order where they are not.
+impl Composer {
+    /// Puts the names of what was added together, and the lines in order where they are not.
     fn sort(&mut self) {
         let lines = &self.lines;
         let name = |line: &Line| &lines[line.name.clone()];
@@ -143,33 +172,14 @@ impl Composer {
             escape::encode(value, Slash::Encode, &mut link);
         }
         let signed = Target::parse(&link);
-        self.scratch.begin(method, signed.path(), signed.pairs())?;
-        self.clear();
-        self.add(b"host", host);
+        self.scratch.begin(method, signed)?;
+        self.lines.clear();
+        Line::write(b"host", host, &mut self.lines);
         self.scratch.add(&self.lines);
         self.scratch.end(b"host", UNSIGNED_PAYLOAD);
         link.extend_from_slice(b"&X-Amz-Signature=");
         self.scratch.sign(by.time, by.scope, by.key).write_hex(&mut link);
         Ok(link)
-    }
-
-    /// The value of the `Authorization` field of the request that was signed last.
-    #[must_use]
-    pub fn authorization(&self) -> &[u8] {
-        &self.authorization
-    }
-
-    fn write_authorization(&mut self, by: &Signer<'_>, signature: &Signature) {
-        let out = &mut self.authorization;
-        out.clear();
-        for part in [ALGORITHM, b" Credential=", by.access_key.as_bytes(), b"/"] {
-            out.extend_from_slice(part);
-        }
-        by.scope.write(out);
-        for part in [b", SignedHeaders=", &self.names[..], b", Signature="] {
-            out.extend_from_slice(part);
-        }
-        signature.write_hex(out);
     }
 }
 
@@ -192,20 +202,25 @@ pub struct Keys {
 
 struct Known {
     owner: Owner,
-    scope: Vec<u8>,
+    date: Box<[u8]>,
+    region: Box<[u8]>,
+    service: Box<[u8]>,
     key: SigningKey,
 }
 
 impl Keys {
     /// The key of `owner` for `scope`, derived by `derive` if it is not there.
     pub fn get(&mut self, owner: Owner, scope: Scope<'_>, derive: impl FnOnce() -> SigningKey) -> &SigningKey {
-        let is_it = |known: &Known| known.owner == owner && scope.is(&known.scope);
+        let is_it = |known: &Known| {
+            let Known { date, region, service, .. } = known;
+            known.owner == owner && Scope { date, region, service } == scope
+        };
         let at = match self.known.iter().position(is_it) {
             Some(at) => at,
             None => {
-                let mut text = Vec::with_capacity(48);
-                scope.write(&mut text);
-                let known = Known { owner, scope: text, key: derive() };
+                let Scope { date, region, service } = scope;
+                let (date, region, service) = (date.into(), region.into(), service.into());
+                let known = Known { owner, date, region, service, key: derive() };
                 if self.known.len() < KEYS_MAX {
                     self.known.push(known);
                     self.known.len() - 1
@@ -235,6 +250,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::buffer::Buffer;
+    use crate::http::encode::HeadWriter;
     use crate::sign::key::Secret;
     use crate::sign::presign;
     use crate::sign::time::Stamp;
@@ -249,9 +266,11 @@ mod tests {
         target: &str,
         fields: &[(String, String)],
         payload: &str,
+        token: Option<&str>,
         now: u64,
     ) -> String {
-        let identity = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET, None, None, "test").into();
+        let token = token.map(str::to_string);
+        let identity = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET, token, None, "test").into();
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
@@ -274,22 +293,28 @@ mod tests {
         headers.into_iter().find(|header| header.name() == "authorization").unwrap().value().to_string()
     }
 
-    fn ours(method: &str, host: &str, target: &str, fields: &[(String, String)], payload: &str, now: u64) -> String {
+    fn ours(
+        method: &str,
+        host: &str,
+        target: &str,
+        fields: &[(String, String)],
+        payload: &str,
+        token: Option<&str>,
+        now: u64,
+    ) -> String {
         let stamp = Stamp::at(now);
         let scope = Scope { date: stamp.date(), region: b"us-west-2", service: b"s3" };
         let key = SigningKey::derive(&Secret::new(SECRET.into()), scope);
         let mut composer = Composer::default();
-        composer.clear();
-        for (name, value) in fields {
-            composer.add(name.as_bytes(), value.as_bytes());
-        }
-        composer.add(b"Host", host.as_bytes());
-        composer.add(b"X-Amz-Content-Sha256", payload.as_bytes());
-        composer.add(b"X-Amz-Date", stamp.text());
         let signer = Signer { access_key: ACCESS_KEY, key: &key, scope, time: stamp.text() };
+        let token = token.map(str::as_bytes);
+        let mut signing = composer.begin(host.as_bytes(), payload.as_bytes(), token, &signer).unwrap();
+        for (name, value) in fields {
+            signing.add(name.as_bytes(), value.as_bytes());
+        }
         let target = Target::parse(target.as_bytes());
-        composer.sign(method.as_bytes(), target, payload.as_bytes(), &signer).unwrap();
-        String::from_utf8(composer.authorization().to_vec()).unwrap()
+        let (_, authorization) = signing.sign(method.as_bytes(), target).unwrap();
+        String::from_utf8(authorization.to_vec()).unwrap()
     }
 
     fn encoded(text: &str, slash: escape::Slash) -> String {
@@ -303,7 +328,10 @@ mod tests {
         fn a_request_is_signed_as_aws_sigv4_signs_it(
             key in "[ -~é]{0,24}",
             pairs in proptest::collection::vec(("[a-z*-]{1,6}", "[ -~é]{0,8}"), 0..5),
-            fields in proptest::collection::vec(("x-amz-meta-[a-f]{1,3}", "[!-~]{1,6}( {1,3}[!-~]{1,4}){0,2}"), 0..5),
+            fields in proptest::collection::vec(
+                ("x-amz-meta-[a-f]{1,3}|content-type", "[!-~]{1,6}( {1,3}[!-~]{1,4}){0,2}"), 0..5
+            ),
+            token in proptest::option::of("[A-Za-z0-9+/=]{4,20}"),
             now in 1_400_000_000_u64..2_000_000_000,
         ) {
             // Of equal names aws-sigv4 takes one.
@@ -317,8 +345,9 @@ mod tests {
             let mark = if query.is_empty() { "" } else { "?" };
             let target = format!("/{}{mark}{}", encoded(&key, escape::Slash::Keep), query.join("&"));
             let host = "media.s3.us-west-2.amazonaws.com";
-            let expected = reference("PUT", host, &target, &fields, "UNSIGNED-PAYLOAD", now);
-            prop_assert_eq!(ours("PUT", host, &target, &fields, "UNSIGNED-PAYLOAD", now), expected);
+            let (payload, token) = ("UNSIGNED-PAYLOAD", token.as_deref());
+            let expected = reference("PUT", host, &target, &fields, payload, token, now);
+            prop_assert_eq!(ours("PUT", host, &target, &fields, payload, token, now), expected);
         }
     }
 
@@ -369,9 +398,64 @@ mod tests {
     #[test]
     fn fields_of_one_name_are_signed_in_their_order() {
         let field = |name: &str, value: &str| (name.to_string(), value.to_string());
-        let together = ours("PUT", "h", "/k", &[field("x-amz-meta-a", "1,2")], "UNSIGNED-PAYLOAD", 1_500_000_000);
+        let together = ours("PUT", "h", "/k", &[field("x-amz-meta-a", "1,2")], "UNSIGNED-PAYLOAD", None, 1_500_000_000);
         let apart = [field("X-Amz-Meta-A", "1"), field("x-amz-meta-a", " 2 ")];
-        assert_eq!(ours("PUT", "h", "/k", &apart, "UNSIGNED-PAYLOAD", 1_500_000_000), together);
+        assert_eq!(ours("PUT", "h", "/k", &apart, "UNSIGNED-PAYLOAD", None, 1_500_000_000), together);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_left_of_the_request_before(
+            requests in proptest::collection::vec(
+                (0_usize..2, 0_usize..2, 0_usize..2, 0_usize..3, 0_u64..2, 0_usize..2, proptest::option::of("[a-z]{1,2}")), 1..8
+            ),
+        ) {
+            let mut composer = Composer::default();
+            for (host, payload, access_key, token, second, region, field) in requests {
+                let host = ["one.s3.amazonaws.com", "two.s3.amazonaws.com"][host].as_bytes();
+                let payload = ["UNSIGNED-PAYLOAD", "e3b0c44298fc1c149afbf4c8996fb924"][payload].as_bytes();
+                let token = [None, Some("token one"), Some("token two")][token].map(str::as_bytes);
+                let access_key = [ACCESS_KEY, "AKIAIOSFODNN7EXAMPLE"][access_key];
+                let stamp = Stamp::at(1_500_000_000 + second);
+                let region = [&b"us-west-2"[..], b"eu-west-1"][region];
+                let scope = Scope { date: stamp.date(), region, service: b"s3" };
+                let key = SigningKey::derive(&Secret::new(SECRET.into()), scope);
+                let signer = Signer { access_key, key: &key, scope, time: stamp.text() };
+                let made = |composer: &mut Composer| {
+                    let mut signing = composer.begin(host, payload, token, &signer).unwrap();
+                    let mut head = Buffer::detached(2048);
+                    let mut writer = HeadWriter::new(&mut head);
+                    writer.request_line(b"GET", b"/").lines(signing.own_lines());
+                    writer.finish().unwrap();
+                    if let Some(value) = &field {
+                        signing.add(b"x-amz-meta-a", value.as_bytes());
+                    }
+                    let (_, authorization) = signing.sign(b"GET", Target::parse(b"/")).unwrap();
+                    (head.filled().to_vec(), authorization.to_vec())
+                };
+                let (head, authorization) = made(&mut composer);
+                prop_assert_eq!((&head, &authorization), (&made(&mut composer).0, &made(&mut Composer::default()).1));
+                let has = |part: &[u8]| head.windows(part.len()).any(|window| window == part);
+                prop_assert!(has(host) && has(payload) && has(stamp.text()));
+                prop_assert_eq!(has(b"x-amz-security-token"), token.is_some());
+                prop_assert!(token.is_none_or(has));
+            }
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_said_in_a_head_is_refused_and_not_remembered() {
+        let stamp = Stamp::at(1_500_000_000);
+        let scope = Scope { date: stamp.date(), region: b"us-west-2", service: b"s3" };
+        let key = SigningKey::derive(&Secret::new(SECRET.into()), scope);
+        let signer = Signer { access_key: ACCESS_KEY, key: &key, scope, time: stamp.text() };
+        let mut composer = Composer::default();
+        for _ in 0..2 {
+            for (host, token) in [(&b"a\r\nb"[..], None), (b"h", Some(&b"a\nb"[..])), (b"h", Some(b"\0"))] {
+                assert!(composer.begin(host, UNSIGNED_PAYLOAD, token, &signer).is_err());
+            }
+            assert!(composer.begin(b"h", UNSIGNED_PAYLOAD, None, &signer).is_ok());
+        }
     }
 
     #[test]

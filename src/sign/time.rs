@@ -94,8 +94,12 @@ impl std::fmt::Debug for Stamp {
 fn days_before(year: u64, month: u64) -> u64 {
     let before = year - 1;
     let leap_days = before / 4 - before / 100 + before / 400 - (1969 / 4 - 1969 / 100 + 1969 / 400);
-    (year - 1970) * 365 + leap_days + (1..month).map(|month| days_in(year, month)).sum::<u64>()
+    let leap_day = u64::from(month > 2 && days_in(year, 2) == 29);
+    (year - 1970) * 365 + leap_days + COMMON_DAYS_BEFORE[month as usize - 1] + leap_day
 }
+
+/// Days of a year of 365 that are before each month.
+const COMMON_DAYS_BEFORE: [u64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
 
 fn days_in(year: u64, month: u64) -> u64 {
     match month {

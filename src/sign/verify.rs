@@ -4,6 +4,7 @@
 //! about a signature before its key is known, and what the gate has computed is told to nobody but the owner of that key.
 
 use crate::http::fields::Fields;
+use crate::s3::query::Part;
 use crate::s3::target::Target;
 use crate::sign::canonical::{Scratch, Signed, Unsignable};
 use crate::sign::claim::{Claim, Place};
@@ -66,13 +67,13 @@ pub fn verify<'a>(
     let is_ours = |name: &[u8]| name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-"));
     let is_covered =
         |name: &[u8]| claim.names.split(|&byte| byte == b';').any(|signed| signed.eq_ignore_ascii_case(name));
-    if fields.iter(block).any(|(name, _)| is_ours(name) && !is_covered(name)) {
+    if fields.extensions(block).any(|(name, _)| is_ours(name) && !is_covered(name)) {
         return Err(Refusal::NotSigned);
     }
     let digest = fields.get(block, "x-amz-content-sha256");
     let (payload, without) = match claim.place {
         Place::Field => (digest.ok_or(Refusal::NoDigest)?, None),
-        Place::Query => (digest.unwrap_or(UNSIGNED_PAYLOAD), Some("X-Amz-Signature")),
+        Place::Query => (digest.unwrap_or(UNSIGNED_PAYLOAD), Some(Part::Signature)),
     };
     let signed = Signed { method, target, fields, block, names: &claim.names, payload, without };
     scratch.write(&signed).map_err(Refusal::Unsignable)?;

@@ -113,19 +113,21 @@ fn signed(method: &str, target: &str, fields: &[(&str, &str)]) -> String {
     let stamp = Stamp::at(NOW);
     let scope = Scope { date: stamp.date(), region: b"us-west-2", service: b"s3" };
     let key = SigningKey::derive(&Secret::new(SECRET.into()), scope);
+    let signer = Signer { access_key: KEY, key: &key, scope, time: stamp.text() };
     let mut composer = Composer::default();
-    composer.clear();
+    let mut composing = composer.begin(HOST.as_bytes(), b"UNSIGNED-PAYLOAD", None, &signer).unwrap();
     let date = String::from_utf8(stamp.text().to_vec()).unwrap();
     let own = [("Host", HOST), ("x-amz-date", date.as_str()), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")];
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
     for (name, value) in own.iter().chain(fields) {
-        composer.add(name.as_bytes(), value.as_bytes());
         head.push_str(&format!("{name}: {value}\r\n"));
     }
-    let signer = Signer { access_key: KEY, key: &key, scope, time: stamp.text() };
+    for (name, value) in fields {
+        composing.add(name.as_bytes(), value.as_bytes());
+    }
     let plain = recoded(target);
-    composer.sign(method.as_bytes(), Target::parse(&plain), b"UNSIGNED-PAYLOAD", &signer).unwrap();
-    head + &format!("Authorization: {}\r\n", String::from_utf8_lossy(composer.authorization()))
+    let (_, authorization) = composing.sign(method.as_bytes(), Target::parse(&plain)).unwrap();
+    head + &format!("Authorization: {}\r\n", String::from_utf8_lossy(authorization))
 }
 
 /// A presigned link of the farm's, or of somebody else with `secret`.

@@ -18,7 +18,7 @@ use crate::s3::query::Kind;
 use crate::s3::target::Target;
 use crate::sign::chunks::Chain;
 use crate::sign::key::{Scope, SigningKey};
-use crate::sign::request::{Composer, Owner, Signer};
+use crate::sign::request::{Composing, Owner, Signer};
 use crate::sign::time::Stamp;
 
 impl Identity {
@@ -55,41 +55,33 @@ impl Identity {
         let signer = Signer { access_key: &credentials.access_key, key, scope, time: stamp.text() };
 
         let method = request.method();
+        let token = credentials.token.as_ref().map(|token| token.as_str().as_bytes());
+        let is_signed = admitted.is_authorized() && !admitted.is_form();
         let mut writer = HeadWriter::new(out);
         writer.request_line(method, target);
-        let mut writing = Writing { writer, composer };
-        writing.composer.clear();
-        writing.signed(b"Host", host.as_bytes());
+        let composing = composer.begin(host.as_bytes(), admitted.word, token, &signer).map_err(unwritable)?;
+        if is_signed {
+            writer.lines(composing.own_lines());
+        } else {
+            writer.field(b"Host", host.as_bytes());
+        }
+        let mut writing = Writing { writer, composing };
         writing.fields(request, admitted, sending);
         if admitted.is_link && !matches!(method, b"GET" | b"HEAD") {
             writing.hoisted(request)?;
         }
-        if !admitted.is_authorized() || admitted.is_form() {
-            let Writing { mut writer, .. } = writing;
-            forward::write_expectation_and_length(&mut writer, request.head, request.block, sending, expects_continue);
-            writer.finish().map_err(unwritable)?;
-            return Ok((with, None));
+        let Writing { mut writer, composing } = writing;
+        let mut seed = None;
+        if is_signed {
+            let signed = composing.sign(method, Target::parse(target)).map_err(|_| EncodeError::TooLarge);
+            let (signature, authorization) = signed.map_err(unwritable)?;
+            writer.field(b"Authorization", authorization);
+            seed = Some(signature);
         }
-        // In the order in which they are signed.
-        writing.signed(b"x-amz-content-sha256", admitted.word);
-        writing.signed(b"x-amz-date", stamp.text());
-        if let Some(token) = &credentials.token {
-            writing.signed(b"x-amz-security-token", token.as_str().as_bytes());
-        }
-        let seed = writing
-            .composer
-            .sign(method, Target::parse(target), admitted.word, &signer)
-            .map_err(|_| EncodeError::TooLarge)
-            .map_err(unwritable)?;
-        let Writing { mut writer, composer } = writing;
-        writer.field(b"Authorization", composer.authorization());
         forward::write_expectation_and_length(&mut writer, request.head, request.block, sending, expects_continue);
         writer.finish().map_err(unwritable)?;
-        let chain = admitted
-            .payload
-            .form()
-            .is_some_and(|form| form.is_signed)
-            .then(|| Box::new(Chain::new(key.clone(), stamp, scope, seed)));
+        let has_chain = admitted.payload.form().is_some_and(|form| form.is_signed);
+        let chain = seed.filter(|_| has_chain).map(|seed| Box::new(Chain::new(key.clone(), stamp, scope, seed)));
         Ok((with, chain))
     }
 }
@@ -123,28 +115,28 @@ impl Identity {
 }
 
 /// A head on its way out, and what of it is signed.
-struct Writing<'a> {
-    writer: HeadWriter<'a>,
-    composer: &'a mut Composer,
+struct Writing<'w, 'c, 's> {
+    writer: HeadWriter<'w>,
+    composing: Composing<'c, 's>,
 }
 
-impl Writing<'_> {
-    fn signed(&mut self, name: &[u8], value: &[u8]) {
-        self.writer.field(name, value);
-        self.composer.add(name, value);
-    }
-
+impl Writing<'_, '_, '_> {
     /// The client's own fields, without those that the gate says itself.
     fn fields(&mut self, request: &Request<'_>, admitted: &Admitted<'_>, sending: Sending) {
         let (fields, block) = (&request.head.fields, request.block);
-        // What is to be masked must be legible.
-        let is_coding = |name: &[u8]| admitted.is_told_of_us && name.eq_ignore_ascii_case(b"accept-encoding");
-        let is_own = |name: &[u8]| is_replaced(name) || is_of_a_proxy(name) || is_coding(name);
-        let keeps = |name: &[u8]| !is_own(name) && forward::passes(fields, block, name, sending);
+        let is_dropped = |name: &[u8]| match name.first() {
+            // What is to be masked must be legible.
+            Some(b'a' | b'A') => {
+                is_replaced(name) || (admitted.is_told_of_us && name.eq_ignore_ascii_case(b"accept-encoding"))
+            }
+            Some(b'f' | b'F' | b'x' | b'X') => is_replaced(name) || is_of_a_proxy(name),
+            _ => false,
+        };
+        let keeps = |name: &[u8]| !is_dropped(name) && forward::passes(fields, block, name, sending);
         self.writer.fields_of(fields, block, keeps);
         for (name, value) in fields.iter(block) {
             if is_signed(name) && keeps(name) {
-                self.composer.add(name, value);
+                self.composing.add(name, value);
             }
         }
     }
@@ -162,7 +154,8 @@ impl Writing<'_> {
             if is_there || !is_plain || !is_name || is_replaced(&name) || is_of_the_coding(&name) {
                 return Err(Refused::Hoisted.into());
             }
-            self.signed(&name, &value);
+            self.writer.field(&name, &value);
+            self.composing.add(&name, &value);
         }
         Ok(())
     }
