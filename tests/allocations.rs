@@ -104,7 +104,7 @@ fn a_request_of_some_size_through_tls_takes_nothing_from_the_heap() {
     assert_eq!(allocations(Speaking::Tls, 1024 * 1024), 0);
 }
 
-/// The credential of the link without its escapes, and what was decided.
+/// What was decided.
 #[test]
 fn a_request_that_is_signed_anew_takes_little_from_the_heap() {
     assert_eq!(with_signing_client(1024, counted), EXCHANGES);

@@ -159,7 +159,10 @@ impl Fields {
 
     /// The values of all fields of this name, in order.
     pub fn all<'b>(&self, block: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> + Clone {
-        self.candidates(name).iter().filter(move |field| is_named(**field, block, name)).map(move |field| field.value.of(block))
+        self.candidates(name)
+            .iter()
+            .filter(move |field| is_named(**field, block, name))
+            .map(move |field| field.value.of(block))
     }
 
     /// How many field lines have this name.
@@ -271,6 +274,26 @@ mod tests {
         let block = format!("GET / HTTP/1.1\r\n{lines}\r\n").into_bytes();
         let fields = RequestHead::parse(&block).expect("a good head").fields;
         (block, fields)
+    }
+
+    #[test]
+    fn fields_of_s3_are_found_wherever_they_stand_and_asked_for_only_where_one_is() {
+        for (lines, expected) in [
+            ("Host: h\r\nA: 1\r\n", &[][..]),
+            ("Host: h\r\nX-Amz-Date: 1\r\nA: 2\r\nx: 3\r\n", &[("X-Amz-Date", "1"), ("x", "3")]),
+            ("x-AMZ-date: 1\r\nHost: h\r\n", &[("x-AMZ-date", "1")]),
+        ] {
+            let (block, fields) = read(lines);
+            let found: Vec<_> = fields.extensions(&block).collect();
+            let expected: Vec<_> = expected.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+            assert_eq!(found, expected);
+            let has_date = lines.to_ascii_lowercase().contains("x-amz-date");
+            assert_eq!(fields.get(&block, "x-amz-date").is_some(), has_date);
+            assert_eq!(fields.count(&block, "X-Amz-Date"), usize::from(has_date));
+        }
+        let (_, mut fields) = read("Host: h\r\nx-a: 1\r\n");
+        fields.clear();
+        assert!(!fields.has_extensions);
     }
 
     #[test]

@@ -69,6 +69,8 @@ const OLD_SIGNATURE_PARAMETERS: [&str; 2] = ["AWSAccessKeyId", "Signature"];
 pub enum Kind {
     /// It signs a link.
     Signature(Part),
+    /// It would, if it were spelled as it has to be.
+    Misspelled(Part),
     /// A parameter that signs a link by version 2.
     OldSignature,
     /// Another `x-amz-` one: it stands for the field of that name.
@@ -88,7 +90,10 @@ impl Kind {
         }
         let name = &*escape::decode_form(name);
         if name.get(..6).is_some_and(|start| start.eq_ignore_ascii_case(b"x-amz-")) {
-            return Part::named(name).map_or(Self::Field, Self::Signature);
+            // An escape does not change what a name is, the case of a letter does.
+            let is_exact = |part: Part| part.name().as_bytes() == name;
+            let kind = |part| if is_exact(part) { Self::Signature(part) } else { Self::Misspelled(part) };
+            return Part::named(name).map_or(Self::Field, kind);
         }
         let is_old = OLD_SIGNATURE_PARAMETERS.iter().any(|known| name.eq_ignore_ascii_case(known.as_bytes()));
         if is_old { Self::OldSignature } else { Self::Other }
@@ -182,7 +187,7 @@ impl<'a> Iterator for Pairs<'a> {
 
     fn next(&mut self) -> Option<Pair<'a>> {
         let has_parts = self.has_parts;
-        let is_wanted = |kind| has_parts || !matches!(kind, Kind::Signature(_));
+        let is_wanted = |kind| has_parts || !matches!(kind, Kind::Signature(_) | Kind::Misspelled(_));
         if let Some(seen) = self.seen.find(|seen| is_wanted(seen.kind)) {
             return Some(seen.place.pair(self.query, Some(seen.kind)));
         }
@@ -293,8 +298,9 @@ mod tests {
     fn a_name_has_its_kind_however_it_is_written() {
         let table: &[(&[u8], Kind)] = &[
             (b"X-Amz-Algorithm", Kind::Signature(Part::Algorithm)),
-            (b"x-AMZ-date", Kind::Signature(Part::Date)),
+            (b"x-AMZ-date", Kind::Misspelled(Part::Date)),
             (b"%58%2d%41mz-Content-Sha256", Kind::Signature(Part::ContentSha256)),
+            (b"%78%2d%41mz-Content-Sha256", Kind::Misspelled(Part::ContentSha256)),
             (b"x%2Damz-meta-user-id", Kind::Field),
             (b"X-AMZ-acl", Kind::Field),
             (b"x-amz-", Kind::Field),
@@ -357,7 +363,7 @@ mod tests {
             let mut index = Index::default();
             prop_assert!(index.read(&query));
             let names = |pairs: Pairs<'_>| pairs.map(|pair| pair.name.to_vec()).collect::<Vec<_>>();
-            let own = pairs(&query).filter(|pair| !matches!(pair.kind(), Kind::Signature(_)));
+            let own = pairs(&query).filter(|pair| !matches!(pair.kind(), Kind::Signature(_) | Kind::Misspelled(_)));
             let own: Vec<_> = own.map(|pair| pair.name.to_vec()).collect();
             prop_assert_eq!(names(pairs(&query).without_signature()), &own[..]);
             prop_assert_eq!(names(index.pairs(&query).without_signature()), &own[..]);
@@ -370,7 +376,8 @@ mod tests {
                 let is_old = pair.is_like("AWSAccessKeyId") || pair.is_like("Signature");
                 let name = pair.decoded_name().to_ascii_lowercase();
                 let expected = match part {
-                    Some(part) => Kind::Signature(part),
+                    Some(part) if pair.is(part.name()) => Kind::Signature(part),
+                    Some(part) => Kind::Misspelled(part),
                     None if name.starts_with(b"x-amz-") => Kind::Field,
                     None if is_old => Kind::OldSignature,
                     None => Kind::Other,

@@ -112,7 +112,8 @@ impl<'a> Target<'a> {
         let mut kind = SignatureKind::None;
         for pair in self.pairs() {
             match pair.kind() {
-                Kind::Signature(Part::Signature | Part::Algorithm) => return SignatureKind::V4Query,
+                Kind::Signature(Part::Signature | Part::Algorithm)
+                | Kind::Misspelled(Part::Signature | Part::Algorithm) => return SignatureKind::V4Query,
                 Kind::OldSignature => kind = SignatureKind::V2Query,
                 _ => {}
             }

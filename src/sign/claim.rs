@@ -112,8 +112,10 @@ impl<'a> Parameters<'a> {
         let mut seen = Self::default();
         for pair in target.pairs() {
             match pair.kind() {
-                Kind::Signature(part) => {
-                    seen.is_odd |= seen.found[part as usize].replace(pair).is_some() || !pair.is(part.name());
+                Kind::Signature(part) => seen.is_odd |= seen.found[part as usize].replace(pair).is_some(),
+                Kind::Misspelled(part) => {
+                    seen.found[part as usize] = Some(pair);
+                    seen.is_odd = true;
                 }
                 Kind::OldSignature => seen.is_old = true,
                 Kind::Field | Kind::Other => {}
@@ -184,9 +186,7 @@ fn read_query<'a>(link: &Parameters<'a>) -> Result<Claim<'a>, Malformed> {
     if link.is_odd {
         return Err(Malformed::Query("a parameter of the signature is given twice, or is not spelled as it should be"));
     }
-    let is_as = |part, wanted: &[u8]| {
-        link.raw(part).map(|raw| raw == wanted || escape::decode_form(raw) == wanted)
-    };
+    let is_as = |part, wanted: &[u8]| link.raw(part).map(|raw| raw == wanted || escape::decode_form(raw) == wanted);
     if is_as(Part::Algorithm, ALGORITHM) != Some(true) {
         return Err(Malformed::Query("X-Amz-Algorithm only supports \"AWS4-HMAC-SHA256\""));
     }
