@@ -68,9 +68,9 @@ pub(crate) fn routes() -> RouteTable {
 /// A browser's request for media, by a link that is good for an hour from now.
 pub(crate) fn request_head() -> Vec<u8> {
     let stamp = Stamp::at(clock::unix_seconds());
-    let scope = Scope { date: stamp.date(), region: b"us-west-2", service: b"s3" };
+    let scope = Scope::of_s3(&stamp, b"us-west-2");
     let key = SigningKey::derive(&Secret::new(SECRET.into()), scope);
-    let signer = Signer { access_key: ACCESS_KEY, key: &key, scope, time: stamp.text() };
+    let signer = Signer { access_key: ACCESS_KEY, key: &key, region: b"us-west-2", stamp: &stamp };
     let bucket = &samples::routes(1).routes()[0].bucket.clone();
     let target = format!("/{bucket}{PATH}?response-content-disposition=filename%3D%22sq010_sh0420_comp_v017.mov%22");
     let link = Composer::default().presign(b"GET", HOST.as_bytes(), target.as_bytes(), 3600, None, &signer);

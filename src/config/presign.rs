@@ -92,9 +92,9 @@ fn by_client(
     let access_key = client.client.access_key.as_deref().ok_or(format!("{name:?} has no access-key to sign with"))?;
     let entry = keyring.find(access_key.as_bytes()).ok_or(format!("{name:?} has no secret"))?;
     let stamp = Stamp::at(clock::unix_seconds());
-    let scope = Scope { date: stamp.date(), region: route.region.as_bytes(), service: b"s3" };
+    let scope = Scope::of_s3(&stamp, route.region.as_bytes());
     let key = SigningKey::derive(&entry.secret, scope);
-    let signer = Signer { access_key, key: &key, scope, time: stamp.text() };
+    let signer = Signer { access_key, key: &key, region: route.region.as_bytes(), stamp: &stamp };
     finish(&arguments.route, (method, target), arguments.expires, entry.token(), &signer)
 }
 
@@ -120,9 +120,10 @@ fn by_role(
     own.extend_from_slice(query);
     let credentials = credentials(options, resign.credential)?;
     let stamp = Stamp::at(clock::unix_seconds());
-    let scope = Scope { date: stamp.date(), region: route.region.as_bytes(), service: b"s3" };
+    let scope = Scope::of_s3(&stamp, route.region.as_bytes());
     let key = SigningKey::derive(&credentials.secret, scope);
-    let signer = Signer { access_key: &credentials.access_key, key: &key, scope, time: stamp.text() };
+    let signer =
+        Signer { access_key: &credentials.access_key, key: &key, region: route.region.as_bytes(), stamp: &stamp };
     let token = credentials.token.as_ref().map(|token| token.as_str().as_bytes());
     finish(&bucket.host, (method, &own), arguments.expires, token, &signer)
 }

@@ -24,7 +24,8 @@ use crate::policy::route::{Bucket, ReSign, Route};
 use crate::sign::canonical::Scratch;
 use crate::sign::credentials::{Credentials, Slot};
 use crate::sign::keyring::Keyring;
-use crate::sign::request::{Composer, Keys};
+use crate::sign::keys::Keys;
+use crate::sign::request::Composer;
 use crate::sign::time::Stamp;
 
 pub use ask::{Admitted, Asked, Needs};

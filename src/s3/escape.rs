@@ -258,6 +258,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn one_strange_byte_or_escape_anywhere_is_seen_in_a_query() {
+        for length in 1..40 {
+            let query = [b"a=", &vec![b'x'; length][..]].concat();
+            assert!(is_encoded_query(&query, 1) && !is_encoded_query(&query, 2));
+            for (at, byte) in (2..query.len()).flat_map(|at| (0..=255).map(move |byte| (at, byte))) {
+                let mut query = query.clone();
+                query[at] = byte;
+                let is_kept = UNRESERVED[usize::from(byte)] || byte == b'&';
+                assert_eq!(is_encoded_query(&query, 1), is_kept, "{}", query.escape_ascii());
+            }
+        }
+        for (high, low) in (0..=255).flat_map(|high| (0..=255).map(move |low| (high, low))) {
+            let side = [b'%', high, low];
+            let mut recoded = Vec::new();
+            recode_form(&side, &mut recoded);
+            // These end the side.
+            let is_kept = recoded == side && !side.contains(&b'=') && !side.contains(&b'&');
+            assert_eq!(is_encoded_query(&[b"a=", &side[..]].concat(), 1), is_kept, "{}", side.escape_ascii());
+        }
+    }
+
     proptest! {
         #[test]
         fn an_encoded_query_is_one_that_encoding_leaves_as_it_is(

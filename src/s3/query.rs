@@ -107,8 +107,8 @@ pub struct Pair<'a> {
     pub name: &'a [u8],
     /// The value before decoding; `None` where there was no `=`.
     pub value: Option<&'a [u8]>,
-    /// Both, and the `=` between them.
-    pub text: &'a [u8],
+    /// Where it begins in the query.
+    pub start: usize,
     /// What an index knows of the name.
     kind: Option<Kind>,
 }
@@ -261,7 +261,7 @@ impl Place {
     fn pair(self, query: &[u8], kind: Option<Kind>) -> Pair<'_> {
         let (start, name_end, end) = (self.start as usize, self.name_end as usize, self.end as usize);
         let value = (end > name_end).then(|| &query[name_end + 1..end]);
-        Pair { name: &query[start..name_end], value, text: &query[start..end], kind }
+        Pair { name: &query[start..name_end], value, start, kind }
     }
 }
 

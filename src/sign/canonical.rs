@@ -3,13 +3,13 @@
 //! AWS: "Create a signed AWS API request", step "Create a canonical request", with S3's two exceptions: a path is
 //! encoded once, and never normalised.
 
-use std::ops::Range;
+use std::cmp::Ordering;
 
 use crate::http::fields::Fields;
 use crate::http::trim;
 use crate::limits;
 use crate::s3::escape;
-use crate::s3::query::{Kind, Pair, Part};
+use crate::s3::query::{Kind, Part};
 use crate::s3::target::Target;
 use crate::sign::key::{Scope, Signature, SigningKey, write_sha256};
 
@@ -46,12 +46,32 @@ pub enum Unsignable {
 pub struct Scratch {
     text: Vec<u8>,
     query: Vec<u8>,
-    pairs: Vec<Sides>,
+    pairs: Vec<Place>,
     string_to_sign: Vec<u8>,
 }
 
-/// Where the name and the value of a pair are.
-type Sides = (Range<usize>, Range<usize>);
+/// Where a pair is in a text.
+#[derive(Clone, Copy)]
+struct Place {
+    start: usize,
+    name_end: usize,
+    /// Behind the value; where there is no `=`, `name_end`.
+    end: usize,
+}
+
+impl Place {
+    fn name(self, text: &[u8]) -> &[u8] {
+        &text[self.start..self.name_end]
+    }
+
+    fn value(self, text: &[u8]) -> &[u8] {
+        &text[self.end.min(self.name_end + 1)..self.end]
+    }
+
+    fn order(self, other: Self, text: &[u8]) -> Ordering {
+        self.name(text).cmp(other.name(text)).then_with(|| self.value(text).cmp(other.value(text)))
+    }
+}
 
 impl Scratch {
     /// Writes the canonical form of `request`, which can then be [read](Self::text).
@@ -141,83 +161,73 @@ impl Scratch {
 
     /// Writes the line of the query: the pairs in order, each side of them decoded once and encoded once.
     fn write_query(&mut self, target: Target<'_>, without: Option<Part>, is_plain: bool) -> Result<(), Unsignable> {
-        let start = self.text.len();
-        // Nearly every client writes the sides as they have to be.
-        let copied = self.collect(target, without, |pair, out| {
-            let name_end = out.len() + pair.name.len();
-            out.extend_from_slice(pair.text);
-            if pair.value.is_none() {
-                out.push(b'=');
-            }
-            name_end
-        });
-        let (count, are_whole) = copied?;
-        let query = target.query().unwrap_or_default();
-        if !(is_plain || (are_whole && escape::is_encoded_query(query, count))) {
-            self.text.truncate(start);
-            self.collect(target, without, |pair, out| {
-                escape::recode_form(pair.name, out);
-                let name_end = out.len();
-                out.push(b'=');
-                escape::recode_form(pair.value.unwrap_or_default(), out);
-                name_end
-            })?;
-        }
-        self.sort(start);
-        self.text.push(b'\n');
-        Ok(())
-    }
-
-    /// Puts the pairs together as they come, each by `write`, which says where the name ends. Says how many the query has,
-    /// and whether each has its `=`.
-    fn collect(
-        &mut self,
-        target: Target<'_>,
-        without: Option<Part>,
-        write: impl Fn(&Pair<'_>, &mut Vec<u8>) -> usize,
-    ) -> Result<(usize, bool), Unsignable> {
-        let (text, pairs) = (&mut self.text, &mut self.pairs);
+        let Self { text, query, pairs, .. } = self;
+        let raw = target.query().unwrap_or_default();
         let (mut count, mut are_whole) = (0, true);
         pairs.clear();
         for pair in target.pairs() {
+            let name_end = pair.start + pair.name.len();
+            let end = pair.value.map_or(name_end, |value| name_end + 1 + value.len());
             count += 1;
-            are_whole &= pair.value.is_some();
+            are_whole &= end > name_end;
             if without.is_some_and(|part| pair.kind() == Kind::Signature(part)) {
                 continue;
             }
             if pairs.len() == limits::QUERY_PAIRS_MAX {
                 return Err(Unsignable::TooManyParameters);
             }
-            if !pairs.is_empty() {
-                text.push(b'&');
-            }
-            let start = text.len();
-            let name_end = write(&pair, text);
-            pairs.push((start..name_end, name_end + 1..text.len()));
+            pairs.push(Place { start: pair.start, name_end, end });
         }
-        Ok((count, are_whole))
+        // Nearly every client writes the sides as they have to be.
+        let is_plain = is_plain || (are_whole && escape::is_encoded_query(raw, count));
+        if !is_plain {
+            recode_pairs(raw, pairs, query);
+        }
+        let source = if is_plain { raw } else { query };
+        if !pairs.is_sorted_by(|one, next| one.order(*next, source).is_le()) {
+            pairs.sort_unstable_by(|one, other| one.order(*other, source));
+        }
+        write_pairs(source, pairs, text);
+        text.push(b'\n');
+        Ok(())
     }
+}
 
-    /// Puts the pairs that were written from `start` on in order.
-    fn sort(&mut self, start: usize) {
-        let Self { text, query, pairs, .. } = self;
-        let order = |(name, value): &Sides, (other, other_value): &Sides| {
-            let by_name = text[name.clone()].cmp(&text[other.clone()]);
-            by_name.then_with(|| text[value.clone()].cmp(&text[other_value.clone()]))
-        };
-        if pairs.is_sorted_by(|one, next| order(one, next).is_le()) {
-            return;
-        }
-        pairs.sort_unstable_by(order);
-        query.clear();
-        for (name, value) in pairs {
-            query.extend_from_slice(&text[name.start..value.end]);
-            query.push(b'&');
-        }
-        query.pop();
-        text.truncate(start);
-        text.extend_from_slice(query);
+/// Puts the pairs of a raw query into `out`, decoded once and encoded once, and makes `pairs` say where they are there.
+fn recode_pairs(raw: &[u8], pairs: &mut [Place], out: &mut Vec<u8>) {
+    out.clear();
+    for pair in pairs {
+        let (name, value) = (pair.name(raw), pair.value(raw));
+        pair.start = out.len();
+        escape::recode_form(name, out);
+        pair.name_end = out.len();
+        out.push(b'=');
+        escape::recode_form(value, out);
+        pair.end = out.len();
+        out.push(b'&');
     }
+}
+
+/// Writes pairs that are in `source`, each with its `=`. What stands there as it is to be written is copied in one piece.
+fn write_pairs(source: &[u8], pairs: &[Place], out: &mut Vec<u8>) {
+    let mut run = 0..0;
+    for (number, pair) in pairs.iter().enumerate() {
+        let is_next = number > 0 && pair.start == run.end + 1;
+        if !is_next {
+            out.extend_from_slice(&source[run.clone()]);
+            run.start = pair.start;
+            if number > 0 {
+                out.push(b'&');
+            }
+        }
+        run.end = pair.end;
+        if pair.end == pair.name_end {
+            out.extend_from_slice(&source[run.clone()]);
+            out.push(b'=');
+            run.start = run.end;
+        }
+    }
+    out.extend_from_slice(&source[run]);
 }
 
 /// Writes the string that is signed for a canonical form made at `time`, `20130524T000000Z`.
@@ -324,11 +334,24 @@ mod tests {
             let mut index = crate::s3::query::Index::default();
             let (plain, indexed) = (Target::parse(raw.as_bytes()), Target::indexed(raw.as_bytes(), &mut index));
             let expected = [b"GET\n/k\n", &described(query.as_bytes(), without)[..], b"\n"].concat();
+            let mut scratch = Scratch::default();
             for target in [plain, indexed] {
-                let mut scratch = Scratch::default();
                 scratch.begin_without(b"GET", target, without).unwrap();
                 prop_assert_eq!(scratch.text().escape_ascii().to_string(), expected.escape_ascii().to_string());
             }
+            // As the gate sends it: encoded, but in the order in which it came, and without an = where there was none.
+            let mut sent = b"/k?".to_vec();
+            for pair in plain.pairs().filter(|pair| without.is_none_or(|part| !pair.is(part.name()))) {
+                escape::recode_form(pair.name, &mut sent);
+                if let Some(value) = pair.value {
+                    sent.push(b'=');
+                    escape::recode_form(value, &mut sent);
+                }
+                sent.push(b'&');
+            }
+            sent.pop();
+            scratch.begin_plain(b"GET", Target::parse(&sent)).unwrap();
+            prop_assert_eq!(scratch.text().escape_ascii().to_string(), expected.escape_ascii().to_string());
         }
     }
 

@@ -47,7 +47,7 @@ impl Claim<'_> {
     /// Who signed: the id of an access key.
     #[must_use]
     pub fn access_key(&self) -> &[u8] {
-        &self.credential[self.parts.access_key.clone()]
+        self.parts.access_key(&self.credential)
     }
 
     /// What the key was derived for.
@@ -199,7 +199,7 @@ fn read_query<'a>(link: &Parameters<'a>) -> Result<Claim<'a>, Malformed> {
     let (names, signature) = (required(Part::SignedHeaders)?, required(Part::Signature)?);
     let (credential, parts) = read_credential(credential)
         .ok_or(Malformed::Query("the Credential is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request"))?;
-    let names = if names == b"host" { Cow::Borrowed(names) } else { escape::decode_form(names) };
+    let names = escape::decode_form(names);
     check_names(&names).map_err(Malformed::Query)?;
     Ok(Claim {
         place: Place::Query,
@@ -226,8 +226,7 @@ const REQUIRED: &str = "Query-string authentication version 4 requires the X-Amz
 /// Where the parts of a credential are: `<key>/YYYYMMDD/REGION/SERVICE/aws4_request`.
 #[derive(Clone, Debug)]
 pub(super) struct Parts {
-    /// Of the access key.
-    pub(super) access_key: Range<usize>,
+    access_key: Range<usize>,
     date: Range<usize>,
     region: Range<usize>,
     service: Range<usize>,
@@ -252,8 +251,7 @@ impl Parts {
                 _ => None,
             }
         })?;
-        let access_key = &credential[parts.access_key.clone()];
-        memchr::memchr2(b'%', b'+', access_key).is_none().then_some(parts)
+        memchr::memchr2(b'%', b'+', parts.access_key(credential)).is_none().then_some(parts)
     }
 
     /// Those between slashes, the last of which `slash` finds.
@@ -275,6 +273,11 @@ impl Parts {
             && is_name(service)
             && &credential[end] == TERMINATOR;
         (is_scope && (1..=limits::ACCESS_KEY_BYTES_MAX).contains(&parts.access_key.len())).then_some(parts)
+    }
+
+    /// Who signed.
+    pub(super) fn access_key<'c>(&self, credential: &'c [u8]) -> &'c [u8] {
+        &credential[self.access_key.clone()]
     }
 
     /// What the key was derived for.
@@ -344,7 +347,7 @@ mod tests {
         let credential = b"A/K/20130524/us-east-1/s3/aws4_request";
         let parts = Parts::of(credential).unwrap();
         let scope = Scope { date: b"20130524", region: b"us-east-1", service: b"s3" };
-        assert_eq!((&credential[parts.access_key.clone()], parts.scope(credential)), (&b"A/K"[..], scope));
+        assert_eq!((parts.access_key(credential), parts.scope(credential)), (&b"A/K"[..], scope));
         for wrong in [
             "",
             "/",
@@ -362,21 +365,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_credential_in_a_query_is_cut_as_it_stands_where_only_its_slashes_are_escaped() {
+        for (raw, is_cut) in [
+            ("AK/20130524/us-east-1/s3/aws4_request", true),
+            ("AK%2F20130524%2Fus-east-1%2Fs3%2Faws4_request", true),
+            ("AK%2f20130524/us-east-1%2Fs3%2faws4_request", true),
+            ("A/K%2F20130524%2Fus-east-1%2Fs3%2Faws4_request", true),
+            ("A%2FK%2F20130524%2Fus-east-1%2Fs3%2Faws4_request", false),
+            ("A%2BK%2F20130524%2Fus-east-1%2Fs3%2Faws4_request", false),
+            ("A+K%2F20130524%2Fus-east-1%2Fs3%2Faws4_request", false),
+            ("AK%252F20130524%2Fus-east-1%2Fs3%2Faws4_request", false),
+            ("AK%2F20130524%2Fus%2Deast-1%2Fs3%2Faws4_request", false),
+            ("AK%2F20130524%2Fus-east-1%2Fs3%2Faws4%5Frequest", false),
+            ("AK%2F20130524%2Fus-east-1%2Fs3%2", false),
+        ] {
+            assert_eq!(Parts::of_escaped(raw.as_bytes()).is_some(), is_cut, "{raw}");
+        }
+    }
+
+    /// What is nearly always good.
+    fn mostly(good: &'static str, otherwise: &'static str) -> impl Strategy<Value = String> {
+        prop_oneof![9 => good, 1 => otherwise]
+    }
+
     proptest! {
         #[test]
         fn a_credential_in_a_query_says_what_it_says_decoded(
-            key in "[AK/+%]{0,3}(%2F|%2f|%25|%4B)?[AK]{0,2}",
-            date in "2013052[4x%]",
-            slashes in proptest::collection::vec("/|%2F|%2f|%252F|%2", 4),
-            region in "us-[a+]?(%2D|-)?1?",
-            end in "aws4(_|%5F)request[+%]?",
+            key in "[AK]{1,3}([/+%]|%2F|%2f|%25|%4B)?[AK]{0,2}",
+            date in mostly("2013052[45]", "2013052[x%]"),
+            slashes in proptest::collection::vec(mostly("/|%2F|%2f", "%252F|%2|"), 4),
+            region in mostly("us-[a-c]{1,3}-1", "(us[+%])?(%2D)?"),
+            end in mostly("aws4_request", "aws4(_|%5F)request[+%]?"),
         ) {
             let raw = format!("{key}{}{date}{}{region}{}s3{}{end}", slashes[0], slashes[1], slashes[2], slashes[3]);
             let decoded = escape::decode_form(raw.as_bytes());
             let read = read_credential(raw.as_bytes());
-            let read = read.as_ref().map(|(text, parts)| (&text[parts.access_key.clone()], parts.scope(text)));
+            let read = read.as_ref().map(|(text, parts)| (parts.access_key(text), parts.scope(text)));
             let parts = Parts::of(&decoded);
-            let expected = parts.as_ref().map(|parts| (&decoded[parts.access_key.clone()], parts.scope(&decoded)));
+            let expected = parts.as_ref().map(|parts| (parts.access_key(&decoded), parts.scope(&decoded)));
             prop_assert_eq!(read, expected);
         }
     }

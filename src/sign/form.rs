@@ -72,7 +72,7 @@ impl<'a> FormClaim<'a> {
             "it is not <key>/YYYYMMDD/REGION/SERVICE/aws4_request",
         ))?;
         Ok(Self {
-            access_key: &credential[parts.access_key.clone()],
+            access_key: parts.access_key(credential),
             scope: parts.scope(credential),
             signed_at: Stamp::parse(required("x-amz-date")?)
                 .ok_or(FormRefusal::Malformed("x-amz-date", "it must be in the ISO8601 Long Format"))?,

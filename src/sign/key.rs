@@ -7,6 +7,8 @@ use std::fmt;
 use aws_lc_rs::{digest, hmac};
 use zeroize::Zeroizing;
 
+use crate::sign::time::Stamp;
+
 /// A secret access key. Wiped when it is dropped; `Debug` shows nothing of it.
 pub struct Secret(Zeroizing<String>);
 
@@ -44,7 +46,13 @@ pub struct Scope<'a> {
 /// The end of every scope.
 pub const TERMINATOR: &[u8] = b"aws4_request";
 
-impl Scope<'_> {
+impl<'a> Scope<'a> {
+    /// The scope of what is signed for S3 at a time.
+    #[must_use]
+    pub fn of_s3(at: &'a Stamp, region: &'a [u8]) -> Self {
+        Self { date: at.date(), region, service: b"s3" }
+    }
+
     /// Writes `20130524/us-east-1/s3/aws4_request`.
     pub fn write(self, out: &mut Vec<u8>) {
         for part in [self.date, self.region, self.service] {

@@ -8,6 +8,7 @@ pub mod credentials;
 pub mod form;
 pub mod key;
 pub mod keyring;
+pub mod keys;
 mod own_fields;
 pub mod payload;
 pub mod presign;

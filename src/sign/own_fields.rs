@@ -1,32 +1,32 @@
 //! The fields by which the gate signs a request, and what of its signature depends on nothing else.
 //!
-//! They say where to, when and by whom, so they are the same in all requests that go to one host within one second. What can
-//! be made of them is made once: lines of a head, lines of a canonical form, fronts of the string to sign and of
-//! `Authorization`.
+//! They say where to, when, by whom, and what stands for the payload, which is nearly always the same word: so they are the
+//! same in most requests that go to one host within one second. What can be made of them is made once: lines of a head,
+//! lines of a canonical form, fronts of the string to sign and of `Authorization`.
 
 use std::ops::Range;
 
 use crate::http::encode::{EncodeError, FieldLines};
 use crate::sign::canonical::{self, ALGORITHM};
-use crate::sign::key::Scope;
+use crate::sign::keys::Owner;
+use crate::sign::request::Signer;
 
 /// What the fields say.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) struct Saying<'a> {
+    /// Whose credentials: those of one generation have one access key and one token.
+    pub(super) owner: Owner,
+    pub(super) token: Option<&'a [u8]>,
+    pub(super) signer: Signer<'a>,
     pub(super) host: &'a [u8],
     /// What stands for the payload.
     pub(super) payload: &'a [u8],
-    pub(super) token: Option<&'a [u8]>,
-    pub(super) access_key: &'a str,
-    pub(super) scope: Scope<'a>,
-    /// The time of signing, `20130524T000000Z`.
-    pub(super) time: &'a [u8],
 }
 
 /// See the module.
 #[derive(Default)]
 pub(super) struct OwnFields {
-    said: Option<Said>,
+    said: Said,
     /// As they are sent.
     pub(super) head: FieldLines,
     /// As they are signed.
@@ -60,37 +60,37 @@ impl Line {
     }
 }
 
-/// What the fields that were made last say.
+/// What the fields that were made last say. No secret, and memory that is used again.
+#[derive(Default)]
 struct Said {
-    host: Box<[u8]>,
-    payload: Box<[u8]>,
-    token: Option<Box<[u8]>>,
-    access_key: Box<str>,
-    date: Box<[u8]>,
-    region: Box<[u8]>,
-    service: Box<[u8]>,
-    time: Box<[u8]>,
+    /// Nobody's, when they are only half made.
+    owner: Option<Owner>,
+    time: [u8; 16],
+    region: Vec<u8>,
+    host: Vec<u8>,
+    payload: Vec<u8>,
 }
 
 impl Said {
-    fn new(saying: &Saying<'_>) -> Self {
-        let Saying { host, payload, token, access_key, scope: Scope { date, region, service }, time } = *saying;
-        Self {
-            host: host.into(),
-            payload: payload.into(),
-            token: token.map(Box::from),
-            access_key: access_key.into(),
-            date: date.into(),
-            region: region.into(),
-            service: service.into(),
-            time: time.into(),
-        }
+    fn is(&self, saying: &Saying<'_>) -> bool {
+        self.owner == Some(saying.owner)
+            && self.time == *saying.signer.stamp.text()
+            && self.region == saying.signer.region
+            && self.host == saying.host
+            && self.payload == saying.payload
     }
 
-    fn is(&self, saying: &Saying<'_>) -> bool {
-        let Self { host, payload, token, access_key, date, region, service, time } = self;
-        let scope = Scope { date, region, service };
-        Saying { host, payload, token: token.as_deref(), access_key, scope, time } == *saying
+    fn set(&mut self, saying: &Saying<'_>) {
+        self.owner = Some(saying.owner);
+        self.time = *saying.signer.stamp.text();
+        for (kept, said) in [
+            (&mut self.region, saying.signer.region),
+            (&mut self.host, saying.host),
+            (&mut self.payload, saying.payload),
+        ] {
+            kept.clear();
+            kept.extend_from_slice(said);
+        }
     }
 }
 
@@ -100,12 +100,12 @@ impl OwnFields {
     /// # Errors
     /// When something of it cannot be said in a head.
     pub(super) fn say(&mut self, saying: &Saying<'_>) -> Result<(), EncodeError> {
-        if self.said.as_ref().is_some_and(|said| said.is(saying)) {
+        if self.said.is(saying) {
             return Ok(());
         }
-        // Nothing is known of what is only half made.
-        self.said = None;
-        let Saying { host, payload, token, access_key, scope, time } = *saying;
+        self.said.owner = None;
+        let Saying { host, payload, token, signer, .. } = *saying;
+        let (scope, time) = (signer.scope(), &signer.stamp.text()[..]);
         let fields: [(&[u8], Option<&[u8]>); 4] = [
             (b"Host", Some(host)),
             (b"x-amz-content-sha256", Some(payload)),
@@ -129,12 +129,12 @@ impl OwnFields {
         self.string_to_sign.clear();
         canonical::write_string_to_sign_front(time, scope, &mut self.string_to_sign);
         self.authorization.clear();
-        for part in [ALGORITHM, b" Credential=", access_key.as_bytes(), b"/"] {
+        for part in [ALGORITHM, b" Credential=", signer.access_key.as_bytes(), b"/"] {
             self.authorization.extend_from_slice(part);
         }
         scope.write(&mut self.authorization);
         self.authorization.extend_from_slice(b", SignedHeaders=");
-        self.said = Some(Said::new(saying));
+        self.said.set(saying);
         Ok(())
     }
 }

@@ -9,7 +9,9 @@ use crate::s3::escape::{self, Slash};
 use crate::s3::target::Target;
 use crate::sign::canonical::{self, ALGORITHM, Scratch, Unsignable};
 use crate::sign::key::{Scope, Signature, SigningKey};
+use crate::sign::keys::Owner;
 use crate::sign::own_fields::{Line, OwnFields, Saying};
+use crate::sign::time::Stamp;
 use crate::sign::verify::UNSIGNED_PAYLOAD;
 
 /// Room for one request that is to be signed, which can be used again.
@@ -17,10 +19,10 @@ use crate::sign::verify::UNSIGNED_PAYLOAD;
 pub struct Composer {
     scratch: Scratch,
     own: OwnFields,
-    /// The canonical lines of the fields, if there are others than those.
+    /// The canonical lines of those and of the client's fields, if some of these are signed.
     lines: Vec<u8>,
     fields: Vec<Line>,
-    /// The lines once more, sorted, where they came in another order.
+    /// The lines once more, sorted, where they came in another order. Of a link, the one line that it signs.
     sorted: Vec<u8>,
     names: Vec<u8>,
     authorization: Vec<u8>,
@@ -31,12 +33,20 @@ pub struct Composer {
 pub struct Signer<'a> {
     /// Id of the access key.
     pub access_key: &'a str,
-    /// The key that was derived for `scope`.
+    /// The key that was derived for the [scope](Self::scope).
     pub key: &'a SigningKey,
-    /// Day, region, service.
-    pub scope: Scope<'a>,
-    /// The time of signing, `20130524T000000Z`.
-    pub time: &'a [u8],
+    /// The region, `us-east-1`.
+    pub region: &'a [u8],
+    /// The time of signing.
+    pub stamp: &'a Stamp,
+}
+
+impl<'a> Signer<'a> {
+    /// What the key is derived for.
+    #[must_use]
+    pub fn scope(&self) -> Scope<'a> {
+        Scope::of_s3(self.stamp, self.region)
+    }
 }
 
 /// A request that is being signed.
@@ -47,22 +57,21 @@ pub struct Composing<'c, 's> {
 }
 
 impl Composer {
-    /// Begins a request for `host` with what stands for its payload and, for temporary credentials, their session token.
+    /// Begins a request for `host` with what stands for its payload. It is signed with the credentials of `owner`, to which
+    /// `by` and, if they are temporary, the session token belong.
     ///
     /// # Errors
     /// When something of that cannot be said in a head.
     pub fn begin<'c, 's>(
         &'c mut self,
+        (owner, by, token): (Owner, Signer<'s>, Option<&'s [u8]>),
         host: &'s [u8],
         payload: &'s [u8],
-        token: Option<&'s [u8]>,
-        by: &Signer<'s>,
     ) -> Result<Composing<'c, 's>, EncodeError> {
-        let Signer { access_key, key, scope, time } = *by;
-        self.own.say(&Saying { host, payload, token, access_key, scope, time })?;
+        self.own.say(&Saying { owner, token, signer: by, host, payload })?;
         self.lines.clear();
         self.fields.clear();
-        Ok(Composing { composer: self, payload, key })
+        Ok(Composing { composer: self, payload, key: by.key })
     }
 }
 
@@ -154,12 +163,12 @@ impl Composer {
         let mut link = target.to_vec();
         let mut credential = by.access_key.as_bytes().to_vec();
         credential.push(b'/');
-        by.scope.write(&mut credential);
+        by.scope().write(&mut credential);
         let seconds = seconds.to_string();
         let parameters: [(&[u8], Option<&[u8]>); 6] = [
             (b"X-Amz-Algorithm", Some(ALGORITHM)),
             (b"X-Amz-Credential", Some(&credential)),
-            (b"X-Amz-Date", Some(by.time)),
+            (b"X-Amz-Date", Some(by.stamp.text())),
             (b"X-Amz-Expires", Some(seconds.as_bytes())),
             (b"X-Amz-Security-Token", token),
             (b"X-Amz-SignedHeaders", Some(b"host")),
@@ -173,70 +182,15 @@ impl Composer {
         }
         let signed = Target::parse(&link);
         self.scratch.begin(method, signed)?;
-        self.lines.clear();
-        Line::write(b"host", host, &mut self.lines);
-        self.scratch.add(&self.lines);
+        self.sorted.clear();
+        Line::write(b"host", host, &mut self.sorted);
+        self.scratch.add(&self.sorted);
         self.scratch.end(b"host", UNSIGNED_PAYLOAD);
         link.extend_from_slice(b"&X-Amz-Signature=");
-        self.scratch.sign(by.time, by.scope, by.key).write_hex(&mut link);
+        self.scratch.sign(by.stamp.text(), by.scope(), by.key).write_hex(&mut link);
         Ok(link)
     }
 }
-
-/// Whose key it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// A client, by its index.
-    Client(usize),
-    /// A credential, by its index, of a generation.
-    Credential(usize, u64),
-}
-
-/// Keys that were derived. One is good for a day, a region and an owner.
-#[derive(Default)]
-pub struct Keys {
-    known: Vec<Known>,
-    /// Where the next one goes when there is no room.
-    next: usize,
-}
-
-struct Known {
-    owner: Owner,
-    date: Box<[u8]>,
-    region: Box<[u8]>,
-    service: Box<[u8]>,
-    key: SigningKey,
-}
-
-impl Keys {
-    /// The key of `owner` for `scope`, derived by `derive` if it is not there.
-    pub fn get(&mut self, owner: Owner, scope: Scope<'_>, derive: impl FnOnce() -> SigningKey) -> &SigningKey {
-        let is_it = |known: &Known| {
-            let Known { date, region, service, .. } = known;
-            known.owner == owner && Scope { date, region, service } == scope
-        };
-        let at = match self.known.iter().position(is_it) {
-            Some(at) => at,
-            None => {
-                let Scope { date, region, service } = scope;
-                let (date, region, service) = (date.into(), region.into(), service.into());
-                let known = Known { owner, date, region, service, key: derive() };
-                if self.known.len() < KEYS_MAX {
-                    self.known.push(known);
-                    self.known.len() - 1
-                } else {
-                    self.next = (self.next + 1) % KEYS_MAX;
-                    self.known[self.next] = known;
-                    self.next
-                }
-            }
-        };
-        &self.known[at].key
-    }
-}
-
-/// Keys a shard keeps. A gate has few credentials and a day at a time; a client's key is derived again in microseconds.
-const KEYS_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -258,6 +212,8 @@ mod tests {
 
     const ACCESS_KEY: &str = "ASIAIOSFODNN7EXAMPLE";
     const SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+    const REGION: &[u8] = b"us-west-2";
+    const WHO: Owner = Owner::Credential(0, 1);
 
     /// Signs with `aws-sigv4` and returns its `authorization`.
     fn reference(
@@ -299,16 +255,14 @@ mod tests {
         target: &str,
         fields: &[(String, String)],
         payload: &str,
-        token: Option<&str>,
+        token: Option<&[u8]>,
         now: u64,
     ) -> String {
         let stamp = Stamp::at(now);
-        let scope = Scope { date: stamp.date(), region: b"us-west-2", service: b"s3" };
-        let key = SigningKey::derive(&Secret::new(SECRET.into()), scope);
+        let key = SigningKey::derive(&Secret::new(SECRET.into()), Scope::of_s3(&stamp, REGION));
         let mut composer = Composer::default();
-        let signer = Signer { access_key: ACCESS_KEY, key: &key, scope, time: stamp.text() };
-        let token = token.map(str::as_bytes);
-        let mut signing = composer.begin(host.as_bytes(), payload.as_bytes(), token, &signer).unwrap();
+        let by = (WHO, Signer { access_key: ACCESS_KEY, key: &key, region: REGION, stamp: &stamp }, token);
+        let mut signing = composer.begin(by, host.as_bytes(), payload.as_bytes()).unwrap();
         for (name, value) in fields {
             signing.add(name.as_bytes(), value.as_bytes());
         }
@@ -347,6 +301,7 @@ mod tests {
             let host = "media.s3.us-west-2.amazonaws.com";
             let (payload, token) = ("UNSIGNED-PAYLOAD", token.as_deref());
             let expected = reference("PUT", host, &target, &fields, payload, token, now);
+            let token = token.map(str::as_bytes);
             prop_assert_eq!(ours("PUT", host, &target, &fields, payload, token, now), expected);
         }
     }
@@ -372,9 +327,8 @@ mod tests {
             };
             let expected = presign::presign(&credentials, &link).unwrap();
             let stamp = Stamp::at(now);
-            let scope = Scope { date: stamp.date(), region: b"us-west-2", service: b"s3" };
-            let signing = SigningKey::derive(&Secret::new(SECRET.into()), scope);
-            let signer = Signer { access_key: ACCESS_KEY, key: &signing, scope, time: stamp.text() };
+            let signing = SigningKey::derive(&Secret::new(SECRET.into()), Scope::of_s3(&stamp, REGION));
+            let signer = Signer { access_key: ACCESS_KEY, key: &signing, region: REGION, stamp: &stamp };
             let target = format!(
                 "/{}?response-content-type={}",
                 encoded(&key, escape::Slash::Keep),
@@ -403,85 +357,69 @@ mod tests {
         assert_eq!(ours("PUT", "h", "/k", &apart, "UNSIGNED-PAYLOAD", None, 1_500_000_000), together);
     }
 
+    /// Head and `Authorization` of a request for `/`.
+    fn made(
+        composer: &mut Composer,
+        by: (Owner, Signer<'_>, Option<&[u8]>),
+        (host, payload): (&[u8], &[u8]),
+        field: Option<&str>,
+    ) -> Result<(String, String), EncodeError> {
+        let mut signing = composer.begin(by, host, payload)?;
+        let mut head = Buffer::detached(2048);
+        let mut writer = HeadWriter::new(&mut head);
+        writer.request_line(b"GET", b"/").lines(signing.own_lines());
+        writer.finish()?;
+        if let Some(value) = field {
+            signing.add(b"x-amz-meta-a", value.as_bytes());
+        }
+        let (_, authorization) = signing.sign(b"GET", Target::parse(b"/")).unwrap();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        Ok((text(head.filled()), text(authorization)))
+    }
+
     proptest! {
         #[test]
         fn nothing_is_left_of_the_request_before(
             requests in proptest::collection::vec(
-                (0_usize..2, 0_usize..2, 0_usize..2, 0_usize..3, 0_u64..2, 0_usize..2, proptest::option::of("[a-z]{1,2}")), 1..8
+                (0_usize..3, 0_usize..2, 0_usize..2, 0_u64..2, 0_usize..2, proptest::option::of("[a-z]{1,2}")), 1..8
             ),
         ) {
             let mut composer = Composer::default();
-            for (host, payload, access_key, token, second, region, field) in requests {
+            for (who, host, payload, second, region, field) in requests {
+                // The same key with other secrets and tokens, as after a renewal.
+                let (secret, token) = [("one", None), ("two", Some(&b"token"[..])), ("three", Some(b"token 3"))][who];
                 let host = ["one.s3.amazonaws.com", "two.s3.amazonaws.com"][host].as_bytes();
                 let payload = ["UNSIGNED-PAYLOAD", "e3b0c44298fc1c149afbf4c8996fb924"][payload].as_bytes();
-                let token = [None, Some("token one"), Some("token two")][token].map(str::as_bytes);
-                let access_key = [ACCESS_KEY, "AKIAIOSFODNN7EXAMPLE"][access_key];
-                let stamp = Stamp::at(1_500_000_000 + second);
-                let region = [&b"us-west-2"[..], b"eu-west-1"][region];
-                let scope = Scope { date: stamp.date(), region, service: b"s3" };
-                let key = SigningKey::derive(&Secret::new(SECRET.into()), scope);
-                let signer = Signer { access_key, key: &key, scope, time: stamp.text() };
-                let made = |composer: &mut Composer| {
-                    let mut signing = composer.begin(host, payload, token, &signer).unwrap();
-                    let mut head = Buffer::detached(2048);
-                    let mut writer = HeadWriter::new(&mut head);
-                    writer.request_line(b"GET", b"/").lines(signing.own_lines());
-                    writer.finish().unwrap();
-                    if let Some(value) = &field {
-                        signing.add(b"x-amz-meta-a", value.as_bytes());
-                    }
-                    let (_, authorization) = signing.sign(b"GET", Target::parse(b"/")).unwrap();
-                    (head.filled().to_vec(), authorization.to_vec())
-                };
-                let (head, authorization) = made(&mut composer);
-                prop_assert_eq!((&head, &authorization), (&made(&mut composer).0, &made(&mut Composer::default()).1));
-                let has = |part: &[u8]| head.windows(part.len()).any(|window| window == part);
-                prop_assert!(has(host) && has(payload) && has(stamp.text()));
-                prop_assert_eq!(has(b"x-amz-security-token"), token.is_some());
-                prop_assert!(token.is_none_or(has));
+                let (stamp, region) = (Stamp::at(1_500_000_000 + second), [REGION, b"eu-west-1"][region]);
+                let key = SigningKey::derive(&Secret::new(secret.into()), Scope::of_s3(&stamp, region));
+                let signer = Signer { access_key: ACCESS_KEY, key: &key, region, stamp: &stamp };
+                let by = (Owner::Credential(0, who as u64), signer, token);
+                let fresh = made(&mut Composer::default(), by, (host, payload), field.as_deref()).unwrap();
+                for _ in 0..2 {
+                    let again = made(&mut composer, by, (host, payload), field.as_deref()).unwrap();
+                    prop_assert_eq!(&again, &fresh);
+                }
             }
         }
     }
 
     #[test]
-    fn what_cannot_be_said_in_a_head_is_refused_and_not_remembered() {
+    fn what_cannot_be_said_in_a_head_is_refused_and_leaves_nothing_half_made() {
         let stamp = Stamp::at(1_500_000_000);
-        let scope = Scope { date: stamp.date(), region: b"us-west-2", service: b"s3" };
-        let key = SigningKey::derive(&Secret::new(SECRET.into()), scope);
-        let signer = Signer { access_key: ACCESS_KEY, key: &key, scope, time: stamp.text() };
+        let key = SigningKey::derive(&Secret::new(SECRET.into()), Scope::of_s3(&stamp, REGION));
+        let signer = Signer { access_key: ACCESS_KEY, key: &key, region: REGION, stamp: &stamp };
+        let good = (&b"h"[..], UNSIGNED_PAYLOAD);
+        let fresh = made(&mut Composer::default(), (WHO, signer, None), good, None).unwrap();
         let mut composer = Composer::default();
-        for _ in 0..2 {
-            for (host, token) in [(&b"a\r\nb"[..], None), (b"h", Some(&b"a\nb"[..])), (b"h", Some(b"\0"))] {
-                assert!(composer.begin(host, UNSIGNED_PAYLOAD, token, &signer).is_err());
-            }
-            assert!(composer.begin(b"h", UNSIGNED_PAYLOAD, None, &signer).is_ok());
+        for (host, payload, token) in [
+            (&b"a\r\nb"[..], UNSIGNED_PAYLOAD, None),
+            (b"other", b"a\nb", None),
+            (b"other", UNSIGNED_PAYLOAD, Some(&b"\0"[..])),
+        ] {
+            assert_eq!(made(&mut composer, (WHO, signer, None), good, None).as_ref(), Ok(&fresh));
+            let refused = made(&mut composer, (Owner::Credential(0, 2), signer, token), (host, payload), None);
+            assert!(matches!(refused, Err(EncodeError::Refused(_))), "{refused:?}");
         }
-    }
-
-    #[test]
-    fn a_key_is_derived_once_for_each_owner_and_scope_and_few_are_kept() {
-        let mut keys = Keys::default();
-        let derived = std::cell::Cell::new(0);
-        let secret = Secret::new(SECRET.into());
-        let mut ask = |owner, date: &[u8], region: &[u8]| {
-            let scope = Scope { date, region, service: b"s3" };
-            let key = keys.get(owner, scope, || {
-                derived.set(derived.get() + 1);
-                SigningKey::derive(&secret, scope)
-            });
-            assert!(key.sign(b"x").is(&SigningKey::derive(&secret, scope).sign(b"x")));
-            derived.get()
-        };
-        assert_eq!(ask(Owner::Client(1), b"20130524", b"us-east-1"), 1);
-        assert_eq!(ask(Owner::Client(1), b"20130524", b"us-east-1"), 1);
-        assert_eq!(ask(Owner::Client(2), b"20130524", b"us-east-1"), 2);
-        assert_eq!(ask(Owner::Client(1), b"20130525", b"us-east-1"), 3);
-        assert_eq!(ask(Owner::Client(1), b"20130524", b"us-east-2"), 4);
-        assert_eq!(ask(Owner::Credential(1, 1), b"20130524", b"us-east-1"), 5);
-        assert_eq!(ask(Owner::Credential(1, 2), b"20130524", b"us-east-1"), 6);
-        for number in 0..100 {
-            ask(Owner::Client(10 + number), b"20130524", b"us-east-1");
-        }
-        assert_eq!(keys.known.len(), KEYS_MAX);
+        assert_eq!(made(&mut composer, (WHO, signer, None), good, None).as_ref(), Ok(&fresh));
     }
 }

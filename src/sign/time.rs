@@ -73,7 +73,7 @@ impl Stamp {
 
     /// As written.
     #[must_use]
-    pub fn text(&self) -> &[u8] {
+    pub fn text(&self) -> &[u8; 16] {
         &self.text
     }
 
@@ -126,7 +126,7 @@ mod tests {
             ("99991231T235959Z", 253_402_300_799),
         ] {
             let stamp = Stamp::parse(text.as_bytes()).unwrap();
-            assert_eq!((stamp.seconds(), stamp.text()), (seconds, text.as_bytes()), "{text}");
+            assert_eq!((stamp.seconds(), &stamp.text()[..]), (seconds, text.as_bytes()), "{text}");
             assert_eq!(stamp.date(), &text.as_bytes()[..8]);
         }
     }

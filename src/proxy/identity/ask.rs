@@ -24,8 +24,8 @@ use crate::sign::chunks::Chain;
 use crate::sign::claim::{self, Claim};
 use crate::sign::key::{Signature, SigningKey};
 use crate::sign::keyring::Entry;
+use crate::sign::keys::Owner;
 use crate::sign::payload::{Declared, Inspector, Payload, PayloadError};
-use crate::sign::request::Owner;
 use crate::sign::time::Stamp;
 use crate::sign::verify::{self, Evidence, Refusal, UNSIGNED_PAYLOAD};
 

@@ -15,8 +15,8 @@ use crate::s3::form::{Boundary, Form, FormError};
 use crate::sign::claim::Malformed;
 use crate::sign::form::{self, Circumstances, FormClaim, FormRefusal, Signer};
 use crate::sign::key::{Scope, SigningKey};
+use crate::sign::keys::Owner;
 use crate::sign::payload::Payload;
-use crate::sign::request::Owner;
 use crate::sign::time::Stamp;
 use crate::sign::verify::UNSIGNED_PAYLOAD;
 

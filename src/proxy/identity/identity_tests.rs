@@ -18,6 +18,7 @@ use crate::s3::target::Target;
 use crate::sign::credentials::{Credentials, Token};
 use crate::sign::key::{Scope, Secret, SigningKey};
 use crate::sign::keyring::{Entry, Keyring};
+use crate::sign::keys::Owner;
 use crate::sign::request::Signer;
 use crate::sign::time::Stamp;
 
@@ -111,11 +112,11 @@ fn recoded(target: &str) -> Vec<u8> {
 /// Signs the way a client of the farm does: `(name, value)` fields besides host, date and digest.
 fn signed(method: &str, target: &str, fields: &[(&str, &str)]) -> String {
     let stamp = Stamp::at(NOW);
-    let scope = Scope { date: stamp.date(), region: b"us-west-2", service: b"s3" };
+    let scope = Scope::of_s3(&stamp, b"us-west-2");
     let key = SigningKey::derive(&Secret::new(SECRET.into()), scope);
-    let signer = Signer { access_key: KEY, key: &key, scope, time: stamp.text() };
+    let signer = Signer { access_key: KEY, key: &key, region: b"us-west-2", stamp: &stamp };
     let mut composer = Composer::default();
-    let mut composing = composer.begin(HOST.as_bytes(), b"UNSIGNED-PAYLOAD", None, &signer).unwrap();
+    let mut composing = composer.begin((Owner::Client(0), signer, None), HOST.as_bytes(), b"UNSIGNED-PAYLOAD").unwrap();
     let date = String::from_utf8(stamp.text().to_vec()).unwrap();
     let own = [("Host", HOST), ("x-amz-date", date.as_str()), ("x-amz-content-sha256", "UNSIGNED-PAYLOAD")];
     let mut head = format!("{method} {target} HTTP/1.1\r\n");
@@ -133,9 +134,9 @@ fn signed(method: &str, target: &str, fields: &[(&str, &str)]) -> String {
 /// A presigned link of the farm's, or of somebody else with `secret`.
 fn link(method: &str, target: &str, access_key: &str, secret: &str) -> String {
     let stamp = Stamp::at(NOW);
-    let scope = Scope { date: stamp.date(), region: b"us-west-2", service: b"s3" };
+    let scope = Scope::of_s3(&stamp, b"us-west-2");
     let key = SigningKey::derive(&Secret::new(secret.into()), scope);
-    let signer = Signer { access_key, key: &key, scope, time: stamp.text() };
+    let signer = Signer { access_key, key: &key, region: b"us-west-2", stamp: &stamp };
     let made = Composer::default().presign(method.as_bytes(), HOST.as_bytes(), target.as_bytes(), 900, None, &signer);
     format!("{method} {} HTTP/1.1\r\nHost: {HOST}\r\n", String::from_utf8(made.unwrap()).unwrap())
 }

@@ -18,7 +18,8 @@ use crate::s3::query::Kind;
 use crate::s3::target::Target;
 use crate::sign::chunks::Chain;
 use crate::sign::key::{Scope, SigningKey};
-use crate::sign::request::{Composing, Owner, Signer};
+use crate::sign::keys::Owner;
+use crate::sign::request::{Composing, Signer};
 use crate::sign::time::Stamp;
 
 impl Identity {
@@ -49,19 +50,21 @@ impl Identity {
         let (region, credentials) = (with.region(admitted.route), with.credentials());
         let host = host_in(admitted, region);
         write_target(target, request, admitted);
-        let scope = Scope { date: stamp.date(), region: region.as_bytes(), service: b"s3" };
+        let scope = Scope::of_s3(stamp, region.as_bytes());
         let owner = Owner::Credential(admitted.resign.credential, credentials.generation);
         let key = own.get(owner, scope, || SigningKey::derive(&credentials.secret, scope));
-        let signer = Signer { access_key: &credentials.access_key, key, scope, time: stamp.text() };
+        let signer = Signer { access_key: &credentials.access_key, key, region: region.as_bytes(), stamp };
 
         let method = request.method();
         let token = credentials.token.as_ref().map(|token| token.as_str().as_bytes());
         let is_signed = admitted.is_authorized() && !admitted.is_form();
         let mut writer = HeadWriter::new(out);
         writer.request_line(method, target);
-        let composing = composer.begin(host.as_bytes(), admitted.word, token, &signer).map_err(unwritable)?;
+        let mut composing = None;
         if is_signed {
-            writer.lines(composing.own_lines());
+            let by = (owner, signer, token);
+            let begun = composer.begin(by, host.as_bytes(), admitted.word).map_err(unwritable)?;
+            writer.lines(composing.insert(begun).own_lines());
         } else {
             writer.field(b"Host", host.as_bytes());
         }
@@ -72,7 +75,7 @@ impl Identity {
         }
         let Writing { mut writer, composing } = writing;
         let mut seed = None;
-        if is_signed {
+        if let Some(composing) = composing {
             let signed = composing.sign(method, Target::parse(target)).map_err(|_| EncodeError::TooLarge);
             let (signature, authorization) = signed.map_err(unwritable)?;
             writer.field(b"Authorization", authorization);
@@ -117,26 +120,23 @@ impl Identity {
 /// A head on its way out, and what of it is signed.
 struct Writing<'w, 'c, 's> {
     writer: HeadWriter<'w>,
-    composing: Composing<'c, 's>,
+    /// `None` of what is not signed by a field.
+    composing: Option<Composing<'c, 's>>,
 }
 
 impl Writing<'_, '_, '_> {
     /// The client's own fields, without those that the gate says itself.
     fn fields(&mut self, request: &Request<'_>, admitted: &Admitted<'_>, sending: Sending) {
         let (fields, block) = (&request.head.fields, request.block);
-        let is_dropped = |name: &[u8]| match name.first() {
-            // What is to be masked must be legible.
-            Some(b'a' | b'A') => {
-                is_replaced(name) || (admitted.is_told_of_us && name.eq_ignore_ascii_case(b"accept-encoding"))
-            }
-            Some(b'f' | b'F' | b'x' | b'X') => is_replaced(name) || is_of_a_proxy(name),
-            _ => false,
-        };
-        let keeps = |name: &[u8]| !is_dropped(name) && forward::passes(fields, block, name, sending);
+        // What is to be masked must be legible.
+        let is_coding = |name: &[u8]| admitted.is_told_of_us && name.eq_ignore_ascii_case(b"accept-encoding");
+        let is_own = |name: &[u8]| is_replaced(name) || is_of_a_proxy(name) || is_coding(name);
+        let keeps = |name: &[u8]| !is_own(name) && forward::passes(fields, block, name, sending);
         self.writer.fields_of(fields, block, keeps);
+        let Some(composing) = &mut self.composing else { return };
         for (name, value) in fields.iter(block) {
             if is_signed(name) && keeps(name) {
-                self.composing.add(name, value);
+                composing.add(name, value);
             }
         }
     }
@@ -155,7 +155,9 @@ impl Writing<'_, '_, '_> {
                 return Err(Refused::Hoisted.into());
             }
             self.writer.field(&name, &value);
-            self.composing.add(&name, &value);
+            if let Some(composing) = &mut self.composing {
+                composing.add(&name, &value);
+            }
         }
         Ok(())
     }
@@ -206,6 +208,9 @@ fn host_in<'a>(admitted: &Admitted<'a>, region: &str) -> Cow<'a, str> {
 
 /// Fields of the client's that the gate replaces by its own.
 fn is_replaced(name: &[u8]) -> bool {
+    if !matches!(name.first(), Some(b'a' | b'A' | b'x' | b'X')) {
+        return false;
+    }
     let is = |replaced: &str| name.eq_ignore_ascii_case(replaced.as_bytes());
     match name.len() {
         10 => is("x-amz-date"),
