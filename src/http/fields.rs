@@ -146,7 +146,7 @@ impl Fields {
         pairs.filter(|(name, _)| is_extension(name))
     }
 
-    /// Those among which one of this name would be: few requests have any of S3's own.
+    /// Those among which one of this name would be. The requests of browsers and players, by links, have none with an `x`.
     fn candidates(&self, name: &str) -> &[Field] {
         if self.has_extensions || !is_extension(name.as_bytes()) { &self.list } else { &[] }
     }
